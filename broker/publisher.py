@@ -1,0 +1,211 @@
+"""Publishing with pipelined confirms.
+
+Owns one channel in confirm mode and what is under way on it. Promises: `publish` answers, for every
+message, whether the broker has taken it. Never waits for one confirm before it sends the next: a
+batch is one write and one future, and costs about 15 µs a message against 80 µs by `basic_publish`,
+which locks, waits for a drain and makes a task for each. The frames are written here, not by pamqp,
+whose encoding of properties alone takes longer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from struct import Struct
+from typing import Any, Final, cast
+
+import aiormq
+from aiormq.abc import ChannelFrame
+from aiormq.exceptions import PublishError
+from pamqp.commands import Basic
+from pamqp.constants import FRAME_BODY, FRAME_HEADER
+from pamqp.constants import FRAME_END_CHAR as FRAME_END
+from pamqp.encode import encode_table_value
+from pamqp.frame import marshal
+
+from broker.errors import BrokerUnavailable
+from broker.link import CLOSE_TIMEOUT_S, FOREIGN, opened
+from jobcast.message import Message, Outcome
+
+FRAME_OVERHEAD: Final = 8
+PERSISTENT: Final = b"\x02"
+
+FRAME: Final = Struct(">BHI")  # kind, channel, length of the payload
+HEADER: Final = Struct(">HHQ")  # class, weight, length of the body
+SHORT: Final = Struct(">H")
+LONG: Final = Struct(">I")
+LONG_LONG: Final = Struct(">Q")
+
+
+class Publisher:
+    """Publishes on one channel that nobody else publishes on."""
+
+    def __init__(self, channel: aiormq.Channel) -> None:
+        self._channel = channel
+        self._body_max = channel.connection.connection_tune.frame_max - FRAME_OVERHEAD
+        self._sending = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+
+    async def publish(self, messages: Sequence[Message], *, timeout_s: float) -> list[Outcome]:
+        """Send all, then wait for the broker's word on each, `timeout_s` at most."""
+        if not messages:
+            return []
+        names = self._channel.message_id_delivery_tag
+        try:
+            pending = await self._send(messages, timeout_s)
+            await asyncio.wait([pending.settled], timeout=timeout_s)
+            return pending.result()
+        finally:
+            for message in messages:
+                if message.mandatory:
+                    names.pop(message.message_id, None)
+
+    async def _send(self, messages: Sequence[Message], timeout_s: float) -> "_Pending":
+        channel = self._channel
+        async with self._sending:
+            if channel.is_closed:
+                raise BrokerUnavailable("the channel is closed")
+            frames = [self._frames(message) for message in messages]
+            pending = _Pending(channel.create_future(), len(messages))
+            for at, message in enumerate(messages):
+                self._expect(message, _Slot(pending, at))
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await channel.write_queue.put(ChannelFrame(b"".join(frames), False))
+            except BaseException as error:
+                # Counted but perhaps not sent: from here on our count may differ from the broker's.
+                self._closing = asyncio.create_task(self._abandon())
+                if isinstance(error, TimeoutError):
+                    raise BrokerUnavailable("RabbitMQ does not take what is sent") from error
+                raise
+        return pending
+
+    async def _abandon(self) -> None:
+        with suppress(*FOREIGN):
+            await self._channel.close(timeout=CLOSE_TIMEOUT_S)
+
+    def _expect(self, message: Message, slot: "_Slot") -> None:
+        """Count the message as the channel counts, so that its reader finds our slot."""
+        channel = self._channel
+        channel.delivery_tag += 1
+        channel.confirmations[channel.delivery_tag] = cast("asyncio.Future[Any]", slot)
+        if message.mandatory:
+            channel.message_id_delivery_tag[message.message_id] = channel.delivery_tag
+
+    def _frames(self, message: Message) -> bytes:
+        number, body = self._channel.number, message.body
+        publish = Basic.Publish(
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=message.mandatory,
+        )
+        header = HEADER.pack(Basic.frame_id, 0, len(body)) + _properties(message)
+        parts = range(0, len(body), self._body_max)
+        return b"".join(
+            (
+                marshal(publish, number),
+                _frame(FRAME_HEADER, number, header),
+                *(_frame(FRAME_BODY, number, body[at : at + self._body_max]) for at in parts),
+            )
+        )
+
+
+class _Pending:
+    """The outcomes of messages sent together, and one future for all of them."""
+
+    __slots__ = ("_left", "_outcomes", "settled")
+
+    def __init__(self, settled: "asyncio.Future[None]", count: int) -> None:
+        self.settled = settled
+        self._outcomes: list[Outcome | None] = [None] * count
+        self._left = count
+
+    def settle(self, at: int, outcome: Outcome) -> None:
+        self._left -= self._outcomes[at] is None
+        self._outcomes[at] = outcome
+        if not self._left and not self.settled.done():
+            self.settled.set_result(None)
+
+    def known(self, at: int) -> bool:
+        return self._outcomes[at] is not None
+
+    def result(self) -> list[Outcome]:
+        """What is known now. Raises `BrokerUnavailable` if the channel has closed meanwhile."""
+        if not self.settled.done():
+            self.settled.cancel()
+        elif error := self.settled.exception():
+            raise BrokerUnavailable("the channel closed before the broker confirmed") from error
+        return [outcome or Outcome.UNCONFIRMED for outcome in self._outcomes]
+
+
+class _Slot:
+    """What the channel's reader finds in the place of a future: as much of one as it uses."""
+
+    __slots__ = ("_at", "_pending")
+
+    def __init__(self, pending: _Pending, at: int) -> None:
+        self._pending = pending
+        self._at = at
+
+    def done(self) -> bool:
+        return self._pending.known(self._at)
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, _: object) -> None:
+        self._pending.settle(self._at, Outcome.CONFIRMED)
+
+    def set_exception(self, error: BaseException) -> None:
+        returned = isinstance(error, PublishError)
+        self._pending.settle(self._at, Outcome.RETURNED if returned else Outcome.NACKED)
+
+
+def _properties(message: Message) -> bytes:
+    """The properties as in a content header: flags, then what is set, in the order of the flags."""
+    stamp = message.timestamp
+    fields = (
+        (1 << 15, _short(message.content_type)),
+        (1 << 13, _table(message.headers) if message.headers else b""),
+        (1 << 12, PERSISTENT),
+        (1 << 11, b"" if message.priority is None else bytes((message.priority,))),
+        (1 << 10, _short(message.correlation_id)),
+        (1 << 7, _short(message.message_id)),
+        (1 << 6, b"" if stamp is None else LONG_LONG.pack(stamp)),
+        (1 << 5, _short(message.type)),
+        (1 << 4, _short(message.user_id)),
+        (1 << 3, _short(message.app_id)),
+    )
+    flags = sum([flag for flag, value in fields if value])
+    return SHORT.pack(flags) + b"".join([value for _, value in fields])
+
+
+def _short(text: str | None) -> bytes:
+    """At most 255 bytes, with the length before them; nothing for nothing."""
+    if not text:
+        return b""
+    data = text.encode()
+    return bytes((len(data),)) + data
+
+
+def _table(headers: Mapping[str, Any]) -> bytes:
+    parts = []
+    for name, value in headers.items():
+        parts.append(_short(name))
+        if type(value) is str:
+            data = value.encode()
+            parts += (b"S", LONG.pack(len(data)), data)
+        else:
+            parts.append(encode_table_value(value))
+    table = b"".join(parts)
+    return LONG.pack(len(table)) + table
+
+
+def _frame(kind: int, channel: int, payload: bytes) -> bytes:
+    return b"".join((FRAME.pack(kind, channel, len(payload)), payload, FRAME_END))
+
+
+@asynccontextmanager
+async def publishing(connection: aiormq.abc.AbstractConnection) -> AsyncIterator[Publisher]:
+    """A publisher on a channel of its own, for the block."""
+    async with opened(connection, confirms=True) as channel:
+        yield Publisher(cast("aiormq.Channel", channel))

@@ -1,0 +1,53 @@
+"""What a message carries beside its body must not stop the reader.
+
+pamqp raises for a routing key or properties that are not what AMQP says (text that is not UTF-8, a
+date out of range). aiormq then drops the connection, the broker delivers the message again, and one
+message of one stranger would stop the service for good. Here a bad routing key, which nobody reads,
+is read with replacement characters; a message with bad properties arrives with none but a content
+type that nobody takes, and so becomes a dead letter like any other bad input.
+"""
+
+import struct
+from typing import Final
+
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+UNREADABLE: Final = "application/x-unreadable-properties"
+FIXED: Final = struct.Struct(">HHQ")  # class id, weight, body size
+TAG: Final = struct.Struct(">QB")  # delivery tag, redelivered
+
+_ERRORS: Final = (ValueError, OverflowError, OSError, struct.error, IndexError, TypeError, KeyError)
+_strict_header = ContentHeader.unmarshal
+_strict_deliver = Basic.Deliver.unmarshal
+
+
+def _header(self: ContentHeader, data: bytes) -> None:
+    try:
+        _strict_header(self, data)
+    except _ERRORS:
+        self.class_id, self.weight, self.body_size = FIXED.unpack_from(data)
+        self.properties = Basic.Properties(content_type=UNREADABLE)
+
+
+def _deliver(self: Basic.Deliver, data: bytes) -> None:
+    try:
+        _strict_deliver(self, data)
+    except _ERRORS:
+        self.consumer_tag, at = _short_text(data, 0)
+        self.delivery_tag, redelivered = TAG.unpack_from(data, at)
+        self.redelivered = bool(redelivered)
+        self.exchange, at = _short_text(data, at + TAG.size)
+        self.routing_key, _ = _short_text(data, at)
+
+
+def _short_text(data: bytes, at: int) -> tuple[str, int]:
+    """AMQP's short string, and where the next value begins."""
+    end = at + 1 + data[at]
+    return data[at + 1 : end].decode("utf-8", "replace"), end
+
+
+def tolerate_bad_properties() -> None:
+    """For this process. The library offers no place to ask for it, so its methods are replaced."""
+    ContentHeader.unmarshal = _header  # type: ignore[method-assign]
+    Basic.Deliver.unmarshal = _deliver  # type: ignore[method-assign, assignment]
