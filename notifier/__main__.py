@@ -1,0 +1,192 @@
+"""`python -m notifier`: the state service. The composition root: broker and Redis meet here.
+
+The order of stopping: stop taking → finish the batch in hand → close the channels → close Redis.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import uvloop
+from aiormq.abc import AbstractChannel, AbstractConnection
+
+from broker.consumer import Batches, consuming, waiting
+from broker.errors import BrokerUnavailable, TopologyMismatch
+from broker.link import connected, keep, opened, user_of
+from broker.publisher import Publisher, publishing
+from broker.topology import declare, state_queues, topology
+from jobcast.errors import BadSetting
+from notifier.commit import Committer
+from notifier.connection import StoreUnavailable, UnsafePolicy, connect
+from notifier.folding import LiveJobs
+from notifier.letters import Rules
+from notifier.service import StateService
+from notifier.settings import Settings, read_settings
+from notifier.store import Store
+from notifier.watch import Watch, verdict
+
+log = logging.getLogger("notifier")
+
+LIVE_JOBS: Final = 5_000
+GRACE_S: Final = 8.0
+WATCH_S: Final = 0.5
+DEAF_MS: Final = 5_000
+"""Who has not looked for so long was stopped, and has heard nothing meanwhile."""
+BACKLOG_MAX: Final = 1_000
+VERDICT_TIMEOUT_S: Final = 10.0
+
+
+def clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Notifier:
+    """The process: keeps its connections, and serves every partition's queue when it gets it."""
+
+    def __init__(self, settings: Settings, service: StateService, watch: Watch) -> None:
+        self._settings = settings
+        self._service = service
+        self._watch = watch
+        self._serving: set[Batches] = set()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        await keep("notifier", self._connected)
+
+    def stop(self) -> bool:
+        """Take no more; False if there is nothing to finish, because nothing is served."""
+        self._stopping.set()
+        for batches in self._serving:
+            batches.stop()
+        return bool(self._serving)
+
+    async def _connected(self) -> None:
+        if self._stopping.is_set():
+            return
+        url = self._settings.amqp_url
+        async with (
+            connected(url, "jobcast notifier in") as inbound,
+            connected(url, "jobcast notifier out") as outbound,
+            publishing(outbound) as publisher,
+        ):
+            async with opened(outbound, confirms=False) as channel:
+                await declare(channel, topology(self._settings.partitions))
+            queues = state_queues(self._settings.partitions)
+            try:
+                async with asyncio.TaskGroup() as tasks, opened(outbound, confirms=False) as asking:
+                    watching = tasks.create_task(self._watched(queues, asking, publisher))
+                    serving = [
+                        tasks.create_task(self._serve(inbound, queue, publisher))
+                        for queue in queues
+                    ]
+                    await asyncio.wait(serving)
+                    watching.cancel()
+            except* BrokerUnavailable as group:
+                raise BrokerUnavailable(str(group.exceptions[0])) from group
+
+    async def _watched(
+        self, queues: Sequence[str], asking: AbstractChannel, publisher: Publisher
+    ) -> None:
+        """Look after silent jobs as long as this connection lives: what happened before it, and
+        while Redis was away, this process did not hear."""
+        since = now = clock()
+        while True:
+            before, now = now, clock()
+            try:
+                if now - before > DEAF_MS or await waiting(asking, queues) > BACKLOG_MAX:
+                    since = now
+                for lost in await self._watch.look(now, since):
+                    await publisher.publish(
+                        [verdict(lost, self._service.user)], timeout_s=VERDICT_TIMEOUT_S
+                    )
+            except StoreUnavailable as error:
+                log.warning("watch: %s", error)
+                since = now = clock()
+            await asyncio.sleep(WATCH_S)
+
+    async def _serve(self, inbound: AbstractConnection, queue: str, publisher: Publisher) -> None:
+        """One partition. Its memory of jobs lives as long as its hold on the queue."""
+        live = LiveJobs(LIVE_JOBS)
+        async with consuming(inbound, queue) as batches:
+            self._serving.add(batches)
+            try:
+                if self._stopping.is_set():
+                    return
+                while batch := await batches.take():
+                    await self._service.process(batch, live, publisher)
+                    await batches.settle(batch)
+            finally:
+                self._serving.discard(batches)
+
+
+async def main(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit code."""
+    redis = connect(settings.redis_url, name="jobcast-notifier")
+    store = Store(redis)
+    committer = Committer(redis, retention_s=settings.retention_s, orphan_s=settings.orphan_s)
+    rules = Rules(
+        retention_s=settings.retention_s,
+        user=user_of(settings.amqp_url),
+        partitions=settings.partitions,
+        amqp_progress=settings.amqp_progress,
+    )
+    service = StateService(store, committer, rules, clock)
+    watch = Watch(redis, store, orphan_s=settings.orphan_s)
+    notifier = Notifier(settings, service, watch)
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(_run(notifier, store))
+
+    def stop() -> None:
+        serving = notifier.stop()
+        loop.call_later(GRACE_S if serving else 0, running.cancel)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        log.warning("stopped before all was finished; what is not settled comes again")
+        return 0
+    finally:
+        await redis.aclose()
+
+
+async def _run(notifier: Notifier, store: Store) -> int:
+    try:
+        await store.check_policy()
+    except UnsafePolicy as error:
+        log.error("%s", error)
+        return 2
+    except StoreUnavailable as error:
+        log.warning("%s; the policy is checked later", error)
+    try:
+        await notifier.run()
+    except TopologyMismatch as error:
+        log.error("%s", error)
+        return 2
+    return 0
+
+
+def cli() -> int:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # What breaks a connection is said once, by `keep`, and without a traceback.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    try:
+        settings = read_settings(os.environ)
+    except BadSetting as error:
+        log.error("%s", error)
+        return 2
+    return uvloop.run(main(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

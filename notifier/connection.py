@@ -1,0 +1,68 @@
+"""Connecting to Redis, and what its failures are called here.
+
+Promises: every call has a time-out, and whatever redis-py raises comes out as `StoreUnavailable`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from jobcast.errors import BadSetting, JobcastError
+
+CONNECT_TIMEOUT_S: Final = 3.0
+ANSWER_TIMEOUT_S: Final = 5.0
+SCHEMES: Final = ("redis", "rediss")
+CLOSED: Final = "the handler is closed"
+
+
+class StoreUnavailable(JobcastError):
+    """Redis cannot be reached, does not answer in time, or refuses to work. Try again later."""
+
+
+class UnsafePolicy(StoreUnavailable):
+    """Redis may evict keys: `maxmemory-policy` is not `noeviction`."""
+
+
+def connect(url: str, *, name: str = "jobcast", connections_max: int = 50, **options: Any) -> Redis:
+    """A client for the URL; it connects when first used. `name` is what CLIENT LIST shows.
+
+    Never retries by itself: after an unknown outcome the service must look before it writes again.
+    """
+    if url.partition("://")[0] not in SCHEMES:
+        raise BadSetting(f"JOBCAST_REDIS_URL: {' or '.join(SCHEMES)} is wanted")
+    settings: dict[str, Any] = {
+        "client_name": name,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": ANSWER_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": connections_max,
+    }
+    # Blocking: a burst of readers waits its turn for a connection instead of failing.
+    pool = BlockingConnectionPool.from_url(url, timeout=ANSWER_TIMEOUT_S, **(settings | options))
+    return Redis.from_pool(pool)
+
+
+def database(redis: Redis) -> int:
+    """The number of the database that the client speaks to."""
+    return int(redis.connection_pool.connection_kwargs.get("db") or 0)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Everything that Redis can fail with becomes `StoreUnavailable`."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"Redis: {type(error).__name__} {error}"[:300]) from error
+    except RuntimeError as error:
+        # What uvloop raises for a write to a connection that has just been reset.
+        if CLOSED not in str(error):
+            raise
+        raise StoreUnavailable(f"Redis: {error}"[:300]) from error

@@ -1,0 +1,61 @@
+"""The names of everything in Redis. All of one owner shares the hash tag `{owner}`: one slot."""
+
+from typing import Final
+
+PREFIX: Final = "jobcast"
+OWNERS: Final = f"{PREFIX}:owners"
+LEASES: Final = f"{PREFIX}:leases"
+CREATED_DIGITS: Final = 13
+
+
+class OwnerKeys:
+    """The keys of one owner, made once and kept."""
+
+    __slots__ = ("ends", "feed", "jobs", "live", "prefix")
+
+    def __init__(self, owner: str) -> None:
+        self.prefix = f"{PREFIX}:{{{owner}}}:"
+        self.jobs = self.prefix + "jobs"
+        self.live = self.prefix + "live"
+        self.ends = self.prefix + "ends"
+        self.feed = self.prefix + "feed"
+
+    def job(self, job_id: str) -> str:
+        return f"{self.prefix}job:{job_id}"
+
+    def gone(self, job_id: str) -> str:
+        return f"{self.prefix}gone:{job_id}"
+
+    def records(self, job_id: str) -> str:
+        return f"{self.prefix}records:{job_id}"
+
+    def refs(self, job_id: str) -> str:
+        return f"{self.prefix}refs:{job_id}"
+
+    def group(self, group: str) -> str:
+        return f"{self.prefix}group:{group}"
+
+
+def channel(db: int, owner: str) -> str:
+    """The pub/sub channel that wakes the listeners of one owner."""
+    return f"{PREFIX}:{db}:{{{owner}}}"
+
+
+def member(created_ms: int, job_id: str) -> str:
+    """How a job stands in an index: its order is that of creation."""
+    return f"{created_ms:0{CREATED_DIGITS}d}:{job_id}"
+
+
+def job_of(index_member: str) -> str:
+    return index_member[CREATED_DIGITS + 1 :]
+
+
+def lease(owner: str, job_id: str) -> str:
+    """How a job stands among the leases; neither name can hold a slash."""
+    return f"{owner}/{job_id}"
+
+
+def leased_job(lease_member: str) -> tuple[str, str]:
+    """(owner, job id)"""
+    owner, _, job_id = lease_member.partition("/")
+    return owner, job_id
