@@ -1,0 +1,165 @@
+"""Jobs as HTTP resources: the list, one job, and the long poll for it (docs/protocol.md § 7).
+
+Promises: what is sent is what is stored, byte for byte, with `links` spliced in; somebody else's
+job and an unknown one get the same answer; a client that leaves ends its wait. Never changes
+anything.
+"""
+
+import time
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.conditional import Seen, etag, seen_by, wait_of
+from api.filters import Filters, filters_of, limit_of
+from api.identity import identity_of, read_owner
+from api.presence import ClientGone, Presence
+from api.problems import invalid
+from jobcast.job import FINAL, Status, milliseconds
+from jobcast.names import is_id
+from jobcast.wire import decode_job
+from notifier.follow import JobGone, JobNotFound
+from notifier.keys import member
+from notifier.reader import Reader
+from notifier.store import Page, Snapshot
+from notifier.wait import wait_job
+
+JSON: Final = "application/json"
+LOOKED_AT_MAX: Final = 2_000
+CHUNK: Final = 200
+RETRY_MAX_S: Final = 30
+CACHE: Final = {
+    "Cache-Control": "private, no-cache",
+    "Vary": "Authorization, Cookie, Prefer",
+}
+
+
+class Brief(msgspec.Struct):
+    """What the headers of an answer need to know of a job."""
+
+    id: str
+    status: Status
+    created_at: str
+
+
+BRIEF: Final = msgspec.json.Decoder(Brief)
+
+
+class Jobs:
+    """The handlers, on a reader."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/jobs", self.list_jobs),
+            Route("/v1/jobs/{id}", self.read_job),
+        ]
+
+    async def list_jobs(self, request: Request) -> Response:
+        query = request.query_params
+        owner = read_owner(request.scope, query)
+        wanted, limit, after = filters_of(query), limit_of(query), query.get("page") or None
+        page = await self._page(owner, wanted, limit, after)
+        acting = _acting_for(request, owner)
+        jobs = b",".join(linked(job.body, acting) for job in page.jobs)
+        body = b'{"jobs":[%b],"next":%b}' % (jobs, msgspec.json.encode(page.next))
+        return Response(body, headers=CACHE, media_type=JSON)
+
+    async def _page(self, owner: str, wanted: Filters, limit: int, after: str | None) -> Page:
+        """At most `limit` jobs, out of a bounded number looked at."""
+        index = wanted.index
+        if wanted.every:
+            return await self._read_page(owner, index, after, limit)
+        found: list[Snapshot] = []
+        for _ in range(LOOKED_AT_MAX // CHUNK):
+            page = await self._read_page(owner, index, after, CHUNK)
+            for snapshot in page.jobs:
+                job = decode_job(snapshot.body)
+                if wanted.too_old(job):
+                    return Page(found, None)
+                if wanted(job):
+                    found.append(snapshot)
+                    if len(found) == limit:
+                        return Page(found, member(milliseconds(job.created_at), job.id))
+            after = page.next
+            if after is None:
+                break
+        return Page(found, after)
+
+    async def _read_page(self, owner: str, index: str, after: str | None, count: int) -> Page:
+        try:
+            return await self._reader.store.page(owner, index=index, after=after, limit=count)
+        except ValueError:
+            raise invalid("page", "the next of an answer before") from None
+
+    async def read_job(self, request: Request) -> Response:
+        owner = read_owner(request.scope, request.query_params)
+        job_id = request.path_params["id"]
+        wait = wait_of(request.query_params.get("wait"), request.headers.getlist("prefer"))
+        seen = seen_by(request.headers.getlist("if-none-match"))
+        if not is_id(job_id):
+            raise JobNotFound(job_id)
+        try:
+            snapshot = await self._find(request, owner, seen, wait.seconds)
+        except ClientGone:
+            return Response()  # to nobody
+        answer = _answer(snapshot, seen, _acting_for(request, owner))
+        if wait.applied is not None:
+            answer.headers["Preference-Applied"] = wait.applied
+        return answer
+
+    async def _find(
+        self, request: Request, owner: str, seen: Seen | None, wait_s: float
+    ) -> Snapshot:
+        """The job, waited for if so wished.
+
+        Raises JobNotFound, JobGone, StoreUnavailable, ClientGone.
+        """
+        reader, job_id = self._reader, request.path_params["id"]
+        if wait_s:
+            async with Presence(request.receive):
+                found = await wait_job(reader, owner, job_id, seen=seen, timeout_s=wait_s)
+        else:
+            found = await reader.store.read(owner, job_id)
+        if isinstance(found, Snapshot):
+            return found
+        raise JobNotFound(job_id) if found is None else JobGone(found.deleted)
+
+
+def _answer(snapshot: Snapshot, seen: Seen | None, acting_for: str | None) -> Response:
+    headers = {"ETag": etag(snapshot.version), **CACHE}
+    brief = BRIEF.decode(snapshot.body)
+    if brief.status not in FINAL:
+        headers["Retry-After"] = str(retry_after_s(brief, time.time()))
+    if seen is not None and seen(snapshot.version):
+        return Response(status_code=304, headers=headers)
+    return Response(linked(snapshot.body, acting_for), headers=headers, media_type=JSON)
+
+
+def retry_after_s(brief: Brief, now: float) -> int:
+    """A twentieth of the job's age: who polls an old job need not hurry."""
+    age_s = now - milliseconds(brief.created_at) / 1000
+    return int(min(max(age_s / 20, 1), RETRY_MAX_S))
+
+
+def linked(body: bytes, acting_for: str | None = None) -> bytes:
+    """The stored JSON with `links` before its last brace; an admin's links keep the owner."""
+    path = f"/v1/jobs/{BRIEF.decode(body).id}"
+    query = f"?owner={quote(acting_for, safe='')}" if acting_for else ""
+    links = {
+        "self": path + query,
+        "events": f"{path}/events{query}",
+        "cancel": f"{path}/cancel{query}",
+        "records": f"{path}/records{query}",
+    }
+    return b'%b,"links":%b}' % (body[:-1], msgspec.json.encode(links))
+
+
+def _acting_for(request: Request, owner: str) -> str | None:
+    return None if owner == identity_of(request.scope).user else owner

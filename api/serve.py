@@ -1,0 +1,154 @@
+"""Running the app under uvicorn, and stopping it.
+
+Owns the listening socket, the signals and the order of stopping: take no more connections → tell
+streams and long polls (they end, and are resumed elsewhere) → cut who does not read → close the
+parts. Promises: exit within 10 s, whatever the clients do. uvicorn's own signal handling is off: it
+would wait for streams that nobody has told.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from api.app import Parts, build, opened
+from api.settings import Settings
+from jobcast.errors import BadSetting
+
+STREAMS_GRACE_S: Final = 3.0
+REQUESTS_GRACE_S: Final = 5
+CLOSE_TIMEOUT_S: Final = 9.0
+REAP_S: Final = 60.0
+UNREAD_MS: Final = 60_000
+IDLE_S: Final = 65  # longer than the 60 s of common proxies, so that they close first
+BACKLOG: Final = 4096
+
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bound(settings: Settings) -> socket.socket:
+    """The listening socket. Raises BadSetting for an address or port that cannot be used."""
+    host, port = settings.http_host, settings.http_port
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise BadSetting(f"JOBCAST_HTTP_HOST={host}: an address is wanted ({error})") from None
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Handed down to connections: a peer that is dead, or has not read for so long, is cut.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+            why = "in use" if error.errno == errno.EADDRINUSE else "not allowed"
+            raise BadSetting(
+                f"JOBCAST_HTTP_PORT={port}: a free port is wanted, this is {why}"
+            ) from None
+        raise BadSetting(f"JOBCAST_HTTP_HOST={host}: {error.strerror}") from None
+    return listener
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT. Raises BadSetting, BadUsersFile."""
+    with (
+        contextlib.closing(bound(settings)) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(serve(settings, listener))
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    async with opened(settings) as parts:
+        server = Server(_config(settings, parts))
+        host, port = listener.getsockname()[:2]
+        scheme = "https" if settings.tls_cert else "http"
+        log.info("serving %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(server.serve(sockets=[listener]))
+            reaping = tasks.create_task(reap(server))
+            await stopping.wait()
+            log.info("stopping: %d streams open", len(parts.streams))
+            # Should anything below hang, the process must not: there is nothing left to lose.
+            loop.call_later(CLOSE_TIMEOUT_S, os._exit, 0)
+            await stop(server, parts, running)
+            reaping.cancel()
+
+
+async def stop(server: uvicorn.Server, parts: Parts, running: "asyncio.Task[None]") -> None:
+    """Returns when nobody is served any more."""
+    if server.started:
+        for listening in server.servers:
+            listening.close()
+    for connection in list(server.server_state.connections):
+        connection.shutdown()  # closes idle ones, and others after their answer
+    parts.reader.hub.drain()
+    server.should_exit = True
+    await asyncio.wait({running}, timeout=STREAMS_GRACE_S)
+    parts.streams.cut_all()
+    for connection in list(server.server_state.connections):
+        if connection.transport.is_closing():
+            connection.transport.abort()  # closed, but its client does not read what is left
+
+
+async def reap(server: uvicorn.Server) -> None:
+    """Aborts, for ever, connections that have been closing for REAP_S: nobody reads there."""
+    before: set[object] = set()
+    while True:
+        await asyncio.sleep(REAP_S)
+        connections = list(server.server_state.connections)
+        closing = {one for one in connections if one.transport.is_closing()}
+        for connection in closing & before:
+            connection.transport.abort()
+        before = set(closing)
+
+
+def _config(settings: Settings, parts: Parts) -> uvicorn.Config:
+    config = uvicorn.Config(
+        build(parts),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=REQUESTS_GRACE_S,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise BadSetting(
+            f"JOBCAST_TLS_CERT={settings.tls_cert}: a certificate with its key is wanted"
+            f" ({error.strerror or error})"
+        ) from None
+    return config

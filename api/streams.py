@@ -1,0 +1,250 @@
+"""Open event streams: their limits, their opening, their end (docs/protocol.md § 8).
+
+Owns the responses of the two SSE routes, lean ones of our own: one shared encoding per event, one
+timer for all. Promises: first bytes at once; a reader that is stuck for a minute is cut; after
+authentication only a user's own limit (429) and an answer about the job are not 200, because native
+EventSource gives up for good on anything else. Never waits for a slow reader.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from random import uniform
+from typing import Final
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.filters import filters_of
+from api.identity import read_owner, tagged
+from api.limits import Rate
+from api.presence import ClientGone, Cut, Presence
+from api.problems import Problem, translated
+from api.settings import Settings
+from api.sse import HEADERS, frames, later, retry
+from jobcast.names import is_id
+from notifier.connection import StoreUnavailable
+from notifier.follow import JobGone, JobNotFound, NothingLeft, follow_feed, follow_job
+from notifier.listener import Item
+from notifier.reader import Reader
+from notifier.stream import Items
+
+AGE_S: Final = (540.0, 660.0)
+RETRY_MS: Final = (1_000, 5_000)
+RESUME_MS: Final = (0, 1_000)
+LATER_MS: Final = (5_000, 15_000)
+STUCK_S: Final = 60.0
+SWEEP_S: Final = 5.0
+
+Follow = Callable[[Scope, float], Items]
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """One open stream, as the sweep sees it."""
+
+    __slots__ = ("_send", "blocked_since", "presence", "user")
+
+    def __init__(self, user: str, presence: Presence, send: Send) -> None:
+        self.user = user
+        self.presence = presence
+        self.blocked_since: float | None = None
+        self._send = send
+
+    async def write(self, chunk: bytes, *, more: bool = True) -> None:
+        """Sends, noting since when, so that the sweep can tell a reader that is stuck."""
+        self.blocked_since = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+        self.blocked_since = None
+
+
+class Streams:
+    """All open streams of this process."""
+
+    def __init__(self, reader: Reader, settings: Settings) -> None:
+        self.reader = reader
+        self.rate = Rate(settings.requests_per_s)
+        self._per_user = settings.streams_per_user
+        self._max = settings.streams_max
+        self._open: set[Stream] = set()
+        self._users: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def put_off(self, user: str) -> str | None:
+        """Why a new stream must come later, if so. Raises Problem at the user's own limit."""
+        if self._users[user] >= self._per_user:
+            raise Problem("too-many-streams", headers={"Retry-After": "10"})
+        if self.reader.hub.draining:
+            return "shutting down"
+        if len(self._open) >= self._max:
+            return "too many streams here"
+        return "too many new streams" if self.rate.delay(user) else None
+
+    def enter(self, stream: Stream) -> None:
+        """Counts the stream, from before its opening."""
+        self._open.add(stream)
+        self._users[stream.user] += 1
+
+    def leave(self, stream: Stream) -> None:
+        self._open.discard(stream)
+        self._users[stream.user] -= 1
+        if not self._users[stream.user]:
+            del self._users[stream.user]
+
+    def cut_all(self) -> None:
+        """Ends what has not ended by itself after a drain."""
+        for stream in list(self._open):
+            stream.presence.cut()
+
+    async def sweep(self) -> None:
+        """Cuts stuck readers, for ever. One timer for all streams."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.cut_stuck(asyncio.get_running_loop().time())
+
+    def cut_stuck(self, now: float) -> None:
+        limit = now - STUCK_S
+        stuck = [s for s in self._open if s.blocked_since and s.blocked_since < limit]
+        for stream in stuck:
+            stream.presence.cut()
+        if stuck:
+            log.warning("%d streams cut: nothing read for %.0f s", len(stuck), STUCK_S)
+
+
+class StreamEndpoint:
+    """An ASGI app that answers with a stream of what `follow` yields.
+
+    `of_one_job`: the stream is over after the job's end, and not to be resumed.
+    """
+
+    def __init__(self, streams: Streams, follow: Follow, *, of_one_job: bool) -> None:
+        self._streams = streams
+        self._follow = follow
+        self._of_one_job = of_one_job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            follow = self._follow(scope, uniform(*AGE_S))  # noqa: S311 - jitter
+            why = self._streams.put_off(scope["identity"].user)
+            if scope["method"] == "HEAD":
+                await _whole(scope, send, b"")
+            elif why is not None:
+                await _whole(scope, send, later(_random(LATER_MS), why))
+            else:
+                await self._stream(scope, receive, send, follow)
+        except (ClientGone, Cut):
+            pass  # nobody is there any more, or nobody who reads
+        except NothingLeft:
+            await Response(status_code=204)(scope, receive, tagged(scope, send))
+        except StoreUnavailable:
+            await _whole(scope, send, later(_random(LATER_MS), "unavailable"))
+        except (Problem, JobNotFound, JobGone) as error:
+            await translated(error).response()(scope, receive, tagged(scope, send))
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, follow: Items) -> None:
+        """Raises what `follow` raises before its first items, ClientGone and Cut."""
+        async with Presence(receive) as presence, aclosing(follow):
+            stream = Stream(scope["identity"].user, presence, send)
+            self._streams.enter(stream)
+            try:
+                first = await anext(follow)
+                await send(_start(scope))
+                await stream.write(retry(_random(RETRY_MS)) + frames(first))
+                await stream.write(await self._copy(stream, follow), more=False)
+            finally:
+                self._streams.leave(stream)
+
+    async def _copy(self, stream: Stream, items: Items) -> bytes:
+        """Sends until there is no more; answers what is to be said at the end."""
+        last: Item | None = None
+        try:
+            async for some in items:
+                if some:
+                    await stream.write(frames(some))
+                    last = some[-1]
+        except StoreUnavailable:
+            return later(_random(LATER_MS), "unavailable")
+        ended = self._of_one_job and last is not None and _ends(last)
+        return b"" if ended else retry(_random(RESUME_MS)) + b"\n"
+
+
+def routes(streams: Streams) -> list[Route]:
+    return [
+        Route("/v1/jobs/{id}/events", job_stream(streams), methods=["GET"]),
+        Route("/v1/events", feed_stream(streams), methods=["GET"]),
+    ]
+
+
+def find_stream(scope: Scope, routes: Sequence[Route]) -> ASGIApp | None:
+    """The app of a request that opens a stream, with its path parameters put into the scope."""
+    if scope["path"].endswith("/events"):
+        for route in routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(child)
+                return route.app
+    return None
+
+
+def job_stream(streams: Streams) -> StreamEndpoint:
+    """`GET /v1/jobs/{id}/events`."""
+
+    def follow(scope: Scope, max_age_s: float) -> Items:
+        query = QueryParams(scope["query_string"])
+        owner, job_id = read_owner(scope, query), scope["path_params"]["id"]
+        if not is_id(job_id):
+            raise JobNotFound(job_id)
+        return follow_job(
+            streams.reader, owner, job_id, cursor=cursor_of(scope, query), max_age_s=max_age_s
+        )
+
+    return StreamEndpoint(streams, follow, of_one_job=True)
+
+
+def feed_stream(streams: Streams) -> StreamEndpoint:
+    """`GET /v1/events`."""
+
+    def follow(scope: Scope, max_age_s: float) -> Items:
+        query = QueryParams(scope["query_string"])
+        filters = filters_of(query)
+        return follow_feed(
+            streams.reader,
+            read_owner(scope, query),
+            cursor=cursor_of(scope, query),
+            wanted=None if filters.every else filters,
+            max_age_s=max_age_s,
+        )
+
+    return StreamEndpoint(streams, follow, of_one_job=False)
+
+
+def cursor_of(scope: Scope, query: QueryParams) -> str | None:
+    """Where the client wants to go on: the header before the query; empty counts as none."""
+    header = Headers(scope=scope).get("last-event-id")
+    return header or query.get("last_event_id") or query.get("lastEventId") or None
+
+
+def _ends(item: Item) -> bool:
+    return item.last or (item.event == "snapshot" and item.job.ended)
+
+
+def _start(scope: Scope) -> Message:
+    tag = (b"x-request-id", scope["request_id"].encode())
+    return {"type": "http.response.start", "status": 200, "headers": (*HEADERS, tag)}
+
+
+async def _whole(scope: Scope, send: Send, body: bytes) -> None:
+    """A stream that is over at once."""
+    await send(_start(scope))
+    await send({"type": "http.response.body", "body": body})
+
+
+def _random(bounds: tuple[float, float]) -> float:
+    return uniform(*bounds)  # noqa: S311 - jitter

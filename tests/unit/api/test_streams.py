@@ -1,0 +1,174 @@
+import asyncio
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from starlette.datastructures import QueryParams
+from starlette.types import Message
+
+from api.identity import Identity
+from api.settings import Settings
+from api.streams import STUCK_S, StreamEndpoint, Streams, cursor_of, find_stream, routes
+from notifier.connection import StoreUnavailable
+from notifier.follow import JobGone, JobNotFound, NothingLeft
+from notifier.listener import Item
+from notifier.reader import Reader
+
+OPENING = Item("stream", b"{}")
+END = Item("succeeded", b"{}", "1-0")
+
+
+class Exchange:
+    """One request for a stream, and what is sent as its answer."""
+
+    def __init__(self, *, stuck: bool = False, method: str = "GET") -> None:
+        self.scope: dict[str, Any] = {
+            "identity": Identity("alice", ["subscriber"], "token", ""),
+            "type": "http",
+            "request_id": "r",
+            "method": method,
+        }
+        self.sent: list[Message] = []
+        self.stuck = stuck
+        self.blocked = asyncio.Event()
+
+    async def receive(self) -> Message:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        if self.stuck and message["type"] == "http.response.body":
+            self.blocked.set()
+            await asyncio.Event().wait()
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+
+def open_streams(*, draining: bool = False, per_user: int = 5, most: int = 5) -> Streams:
+    reader = cast("Reader", SimpleNamespace(hub=SimpleNamespace(draining=draining)))
+    settings = Settings(amqp_url="", redis_url="", streams_per_user=per_user, streams_max=most)
+    return Streams(reader, settings)
+
+
+async def follow(*steps: Item | Exception) -> AsyncGenerator[list[Item], None]:
+    for step in steps:
+        if isinstance(step, Exception):
+            raise step
+        yield [step]
+
+
+async def run(streams: Streams, exchange: Exchange, *steps: Item | Exception) -> Exchange:
+    endpoint = StreamEndpoint(streams, lambda scope, age: follow(*steps), of_one_job=True)
+    await endpoint(exchange.scope, exchange.receive, exchange.send)
+    return exchange
+
+
+async def test_a_stream_begins_with_retry_and_the_opening_in_one_block() -> None:
+    answer = await run(open_streams(), Exchange(), OPENING, END)
+    retry, rest = answer.body.split(b"\n", 1)
+    assert 1_000 <= int(retry.removeprefix(b"retry: ")) <= 5_000
+    assert rest == b"event: stream\ndata: {}\n\nevent: succeeded\nid: 1-0\ndata: {}\n\n"
+    assert answer.sent[-1]["more_body"] is False
+
+
+async def test_a_stream_that_is_to_be_resumed_says_so_and_an_ended_one_does_not() -> None:
+    started = Item("started", b"{}", "1-0")
+    resumed = await run(open_streams(), Exchange(), OPENING, started)
+    last = resumed.sent[-1]["body"]
+    assert 0 <= int(last.removeprefix(b"retry: ").strip()) <= 1_000
+    ended = await run(open_streams(), Exchange(), OPENING, started, END)
+    assert ended.sent[-1]["body"] == b""
+
+
+@pytest.mark.parametrize("steps", [[StoreUnavailable()], [OPENING, StoreUnavailable()]])
+async def test_unavailability_is_a_stream_that_says_come_later(
+    steps: list[Item | Exception],
+) -> None:
+    answer = await run(open_streams(), Exchange(), *steps)
+    assert answer.status == 200
+    assert 5_000 <= int(answer.body.rsplit(b"retry: ")[-1].split(b"\n")[0]) <= 15_000
+    assert answer.body.endswith(b"\n: unavailable\n\n")
+
+
+@pytest.mark.parametrize(
+    ("streams", "why"),
+    [
+        (open_streams(draining=True), b"shutting down"),
+        (open_streams(most=0), b"too many streams here"),
+    ],
+)
+async def test_draining_and_the_processes_own_limit_are_answered_with_200(
+    streams: Streams, why: bytes
+) -> None:
+    answer = await run(streams, Exchange(), OPENING)
+    assert answer.status == 200
+    assert answer.body.endswith(b"\n: %b\n\n" % why)
+
+
+async def test_the_users_own_limit_is_429() -> None:
+    answer = await run(open_streams(per_user=0), Exchange(), OPENING)
+    assert answer.status == 429
+    assert (b"retry-after", b"10") in answer.sent[0]["headers"]
+    assert (b"x-request-id", b"r") in answer.sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(JobNotFound(), 404), (JobGone(deleted=True), 410), (NothingLeft(), 204)],
+)
+async def test_answers_about_the_job_keep_their_status(error: Exception, status: int) -> None:
+    assert (await run(open_streams(), Exchange(), error)).status == status
+
+
+async def test_a_head_request_gets_the_headers_alone() -> None:
+    answer = await run(open_streams(), Exchange(method="HEAD"), OPENING)
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_a_reader_that_is_stuck_is_cut_and_its_place_is_free_again() -> None:
+    streams, exchange = open_streams(), Exchange(stuck=True)
+    task = asyncio.create_task(run(streams, exchange, OPENING, END))
+    await exchange.blocked.wait()
+    now = asyncio.get_running_loop().time()
+    streams.cut_stuck(now)
+    await asyncio.sleep(0)
+    assert not task.done()
+    streams.cut_stuck(now + STUCK_S + 1)
+    await task
+    assert len(streams) == 0
+
+
+def test_the_header_beats_the_query_and_empty_counts_as_none() -> None:
+    def cursor(header: bytes | None, query: str) -> str | None:
+        headers = [] if header is None else [(b"last-event-id", header)]
+        return cursor_of({"headers": headers}, QueryParams(query))
+
+    assert cursor(b"1-0", "last_event_id=2-0") == "1-0"
+    assert cursor(b"", "last_event_id=2-0") == "2-0"
+    assert cursor(None, "lastEventId=3-0") == "3-0"
+    assert cursor(None, "") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "found"),
+    [
+        ("GET", "/v1/events", True),
+        ("HEAD", "/v1/jobs/a/events", True),
+        ("POST", "/v1/events", False),
+        ("GET", "/v1/jobs/a/b/events", False),
+        ("GET", "/v1/jobs", False),
+    ],
+)
+def test_only_requests_that_open_a_stream_go_past_the_app(
+    method: str, path: str, found: bool
+) -> None:
+    scope = {"type": "http", "method": method, "path": path, "headers": []}
+    assert (find_stream(scope, routes(open_streams())) is not None) is found
