@@ -1,0 +1,238 @@
+"""A private RabbitMQ node: own data folder, ports, cookie, node name and epmd, on loopback only.
+
+Owns: the files below its folder, one Erlang VM and one epmd.
+Promises: needs no root, starts no system service, leaves no process behind, keeps its data.
+Never: touches another node's files, or an epmd that it has not started.
+Right for RabbitMQ 3.10 to 4.x.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from deploy.process import (
+    LOOPBACK,
+    Child,
+    Command,
+    Keeper,
+    StartFailure,
+    answers,
+    claim_port,
+    clean_environment,
+    free_port,
+)
+
+MESSAGE_BYTES_MAX: Final = 1_048_576
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 6.0
+PLUGINS: Final = ("rabbitmq_consistent_hash_exchange",)
+
+# The wrapper that Debian and Fedora put into /usr/sbin insists on the system's user; the real
+# script behind it does not.
+SERVERS: Final = (
+    "/usr/lib/rabbitmq/bin/rabbitmq-server",
+    "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server",
+    "/usr/local/opt/rabbitmq/sbin/rabbitmq-server",
+)
+ERLANG: Final = ("/opt/homebrew/opt/erlang/bin", "/usr/local/opt/erlang/bin", "/usr/lib/erlang/bin")
+
+# The data belongs to the node's name, so the name must not depend on a port.
+NODE: Final = "jobcast@localhost"
+
+AMQP_GREETING: Final = b"AMQP\x00\x00\x09\x01"
+CONNECTION_START: Final = b"\x00\x0a\x00\x0a"  # class 10, method 10
+
+
+def find_server() -> str | None:
+    """The rabbitmq-server script that any user may run."""
+    for path in SERVERS:
+        if os.access(path, os.X_OK):
+            return path
+    for found in Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"):
+        return str(found)
+    return shutil.which("rabbitmq-server")
+
+
+def _find_epmd() -> str:
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *ERLANG])
+    if found := shutil.which("epmd", path=path):
+        return found
+    if erl := shutil.which("erl", path=path):
+        for near in Path(erl).resolve().parents[1].glob("**/erts-*/bin/epmd"):
+            return str(near)
+    raise StartFailure("epmd, a part of Erlang, is not on the PATH")
+
+
+class RabbitMQNode:
+    """Blocking on purpose: it serves plain scripts and synchronous fixtures alike.
+
+    `with RabbitMQNode(folder) as node: node.url`. After `kill` or `stop`, `start` brings the same
+    node back on the same port with its durable queues.
+    """
+
+    name = "RabbitMQ"
+
+    def __init__(self, folder: Path, *, port: int = 0, plugins: Sequence[str] = PLUGINS) -> None:
+        self.folder = folder.absolute()
+        self.plugins = tuple(plugins)
+        self.port = port  # 0 until the first start has chosen one
+        self._keeper: Keeper | None = None
+        self._beam: Child | None = None
+        self._epmd: Child | None = None
+        self._epmd_port = 0
+
+    def __repr__(self) -> str:
+        state = f"pid {self._beam.pid}" if self._beam and self._beam.alive else "down"
+        return f"<RabbitMQNode {self.url} {state}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
+
+    @property
+    def alive(self) -> bool:
+        return self._beam is not None and self._beam.alive
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that this node consists of."""
+        return tuple(child.pid for child in (self._beam, self._epmd) if child and child.alive)
+
+    def start(self) -> None:
+        """Returns when AMQP connections are accepted. Raises StartFailure, PortTaken."""
+        if self.alive:
+            return
+        server = find_server()
+        if server is None:
+            raise StartFailure("rabbitmq-server is not installed")
+        self.port = claim_port(self.port)
+        self._keeper = self._keeper or Keeper()
+        try:
+            self._start(server, self._keeper)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends the node gracefully (killing what does not end), then its epmd."""
+        if self._beam is not None:
+            self._beam.stop(STOP_TIMEOUT_S)
+        if self._keeper is not None:
+            self._keeper.close()
+        self._keeper = self._beam = self._epmd = None
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash or a loss of power does to the broker."""
+        self._running.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self._running.pause()
+
+    def resume(self) -> None:
+        self._running.resume()
+
+    @property
+    def _running(self) -> Child:
+        if self._beam is None:
+            raise RuntimeError("the node has not been started")
+        return self._beam
+
+    def _start(self, server: str, keeper: Keeper) -> None:
+        if self._epmd is None or not self._epmd.alive:
+            # In the foreground: an epmd that Erlang starts by itself is a daemon with an id that
+            # nobody tells us.
+            self._epmd_port = free_port()
+            args = [_find_epmd(), "-port", str(self._epmd_port), "-address", LOOPBACK]
+            log = self.folder / "log" / "epmd.log"
+            # A pre-set ERL_EPMD_* of the user would win over the arguments.
+            env = clean_environment("ERL_", "RABBITMQ_")
+            self._epmd = keeper.spawn(Command(name="epmd", args=args, log=log, env=env))
+        env = self._write_files()
+        log = self.folder / "log" / "start.log"
+        command = Command(name=self.name, args=[server], env=env, log=log, cwd=self.folder)
+        self._beam = keeper.spawn(command)
+        self._beam.wait_until(self._accepts, START_TIMEOUT_S)
+
+    def _accepts(self) -> bool:
+        return answers(self.port, AMQP_GREETING, CONNECTION_START)
+
+    def _write_files(self) -> dict[str, str]:
+        """Writes the node's configuration; the answer is its environment."""
+        home = self.folder / "home"
+        for folder in (home, self.folder / "data", self.folder / "log"):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write_cookie(home / ".erlang.cookie")
+        plugins = self.folder / "enabled_plugins"
+        plugins.write_text(f"[{','.join(self.plugins)}].\n")
+        (self.folder / "rabbitmq.conf").write_text(self._configuration())
+        environment_file = self.folder / "rabbitmq-env.conf"
+        environment_file.touch()
+        return clean_environment("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "CONF_ENV_FILE") | {
+            "HOME": str(home),
+            "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), *ERLANG]),
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_CRASH_DUMP_SECONDS": "0",
+            "RABBITMQ_NODENAME": NODE,
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_CONF_ENV_FILE": str(environment_file),  # not the system's
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "data" / "config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            # epmd runs already, and the node itself must not be seen from outside either.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+            # Lets the script exec Erlang instead of waiting for it in a shell: the process we start
+            # is the node, and our signals reach it.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def _configuration(self) -> str:
+        return "\n".join(
+            (
+                f"listeners.tcp.1 = {LOOPBACK}:{self.port}",
+                f"max_message_size = {MESSAGE_BYTES_MAX}",
+                "loopback_users.guest = true",
+                "disk_free_limit.absolute = 50MB",
+                "log.file = rabbitmq.log",
+                "log.file.level = warning",
+                "log.console = false",
+                "collect_statistics = none",
+                "",
+            )
+        )
+
+
+def _write_cookie(path: Path) -> None:
+    """Erlang refuses a cookie that others can read."""
+    if path.exists():
+        return
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(16))

@@ -1,0 +1,135 @@
+"""A private Redis (or Valkey) server on loopback that has every answered write on disk.
+
+Owns: the files below its folder and one server process.
+Promises: a write that was answered survives `kill`; nothing is ever evicted.
+Never: runs as a daemon or touches another server.
+"""
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from deploy.process import (
+    LOOPBACK,
+    Child,
+    Command,
+    Keeper,
+    StartFailure,
+    answers,
+    claim_port,
+)
+
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 2.0
+
+
+def find_server() -> str | None:
+    return shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class RedisNode:
+    """Blocking on purpose, like RabbitMQNode: `with RedisNode(folder) as node: node.url`."""
+
+    name = "Redis"
+
+    def __init__(self, folder: Path, *, port: int = 0) -> None:
+        self.folder = folder.absolute()
+        self.port = port  # 0 until the first start has chosen one
+        self._keeper: Keeper | None = None
+        self._server: Child | None = None
+
+    def __repr__(self) -> str:
+        state = f"pid {self._server.pid}" if self._server and self._server.alive else "down"
+        return f"<RedisNode {self.url} {state}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    @property
+    def alive(self) -> bool:
+        return self._server is not None and self._server.alive
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (self._server.pid,) if self._server and self._server.alive else ()
+
+    def start(self) -> None:
+        """Returns when commands are answered. Raises StartFailure, PortTaken."""
+        if self.alive:
+            return
+        server = find_server()
+        if server is None:
+            raise StartFailure("neither redis-server nor valkey-server is installed")
+        self.port = claim_port(self.port)
+        self._keeper = self._keeper or Keeper()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / "redis.log"
+        command = Command(name=self.name, args=self._arguments(server), log=log, cwd=self.folder)
+        try:
+            self._server = self._keeper.spawn(command)
+            # While it still reads its data it answers PING with an error.
+            self._server.wait_until(
+                lambda: answers(self.port, b"PING\r\n", b"+PONG"), START_TIMEOUT_S
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop(STOP_TIMEOUT_S)
+        if self._keeper is not None:
+            self._keeper.close()
+        self._keeper = self._server = None
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash does to the server."""
+        self._running.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self._running.pause()
+
+    def resume(self) -> None:
+        self._running.resume()
+
+    @property
+    def _running(self) -> Child:
+        if self._server is None:
+            raise RuntimeError("the server has not been started")
+        return self._server
+
+    def _arguments(self, server: str) -> list[str]:
+        settings = {
+            "bind": LOOPBACK,
+            "port": str(self.port),
+            "dir": str(self.folder),
+            "pidfile": str(self.folder / "pid"),
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",  # a commit is on disk before its message is acked
+            "maxmemory-policy": "noeviction",
+        }
+        return [
+            server,
+            *(part for name, value in settings.items() for part in (f"--{name}", value)),
+        ]

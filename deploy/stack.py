@@ -1,0 +1,250 @@
+"""jobcast's own processes on one machine: so many notifiers, so many API replicas.
+
+Owns: these processes, their ports and logs. RabbitMQ and Redis are given to it by URL.
+Promises: `start` returns when every state queue has a consumer and every replica answers `/readyz`
+with 200; every process keeps its address through `kill`, `stop` and `start`; nothing is left
+running after the `with` block.
+Order of stopping: all are asked at once (they finish what they have in hand), then killed.
+"""
+
+import os
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from deploy.process import (
+    LOOPBACK,
+    Child,
+    Command,
+    Keeper,
+    claim_port,
+)
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+READY_TIMEOUT_S: Final = 40.0
+STOP_TIMEOUT_S: Final = 4.0
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start, and with what."""
+
+    amqp_url: str
+    redis_url: str
+    users_file: Path
+    folder: Path  # for logs
+    notifiers: int = 1
+    http_host: str = LOOPBACK
+    http_ports: Sequence[int] = (0,)  # one per API replica; 0 = any free one
+    tls: bool = False  # whether the replicas have been told to speak it, in `env` or ours
+    env: Mapping[str, str] = {}  # further settings, JOBCAST_…
+
+
+class Service:
+    """One of our processes. After `kill` or `stop`, `start` brings it back as it was."""
+
+    def __init__(self, keeper: Keeper, command: Command, ready: Callable[[], bool]) -> None:
+        self.name = command.name
+        self.log = command.log
+        self._keeper = keeper
+        self._command = command
+        self._ready = ready
+        self._child: Child | None = None
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name} {f'pid {self.pid}' if self.alive else 'down'}>"
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and self._child.alive
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    def launch(self) -> None:
+        """Starts it, if it is down, without waiting."""
+        if not self.alive:
+            self._child = self._keeper.spawn(self._command)
+
+    def wait(self, others: Sequence["Service"] = ()) -> None:
+        """Returns when it is ready. Raises StartFailure, also if one of the others ends first."""
+
+        def ready() -> bool:
+            for other in others:
+                other.require_alive()
+            return self._ready()
+
+        self._running.wait_until(ready, READY_TIMEOUT_S)
+
+    def require_alive(self) -> None:
+        self._running.require_alive()
+
+    def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def terminate(self) -> None:
+        """Asks it to end, without waiting."""
+        if self.alive:
+            self._running.terminate()
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        if self._child is not None:
+            self._child.stop(timeout_s)
+
+    def kill(self) -> None:
+        """SIGKILL: a crash."""
+        self._running.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self._running.pause()
+
+    def resume(self) -> None:
+        self._running.resume()
+
+    @property
+    def _running(self) -> Child:
+        if self._child is None:
+            raise RuntimeError(f"{self.name} has not been started")
+        return self._child
+
+
+class Replica(Service):
+    """An API process, with its address."""
+
+    def __init__(self, keeper: Keeper, command: Command, url: str) -> None:
+        super().__init__(keeper, command, lambda: answers_ok(f"{url}/readyz"))
+        self.url = url
+
+
+class Stack:
+    """`with Stack(layout) as stack: stack.replicas[0].url`; blocking, like the nodes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._keeper = Keeper()
+        self.notifiers = [self._notifier(number) for number in range(1, layout.notifiers + 1)]
+        self.replicas = [
+            self._replica(number, claim_port(port))
+            for number, port in enumerate(layout.http_ports, start=1)
+        ]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def services(self) -> list[Service]:
+        return [*self.notifiers, *self.replicas]
+
+    @property
+    def urls(self) -> list[str]:
+        """The base URLs of the API replicas, without a slash at the end."""
+        return [replica.url for replica in self.replicas]
+
+    def start(self) -> None:
+        """Starts what is down and waits for all. Raises StartFailure."""
+        for service in self.services:
+            service.launch()
+        for service in self.services:
+            service.wait(self.services)
+
+    def stop(self) -> None:
+        for service in self.services:
+            service.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for service in self.services:
+            service.stop(max(0.0, deadline - time.monotonic()))
+        self._keeper.close()
+
+    def _notifier(self, number: int) -> Service:
+        command = self._command(f"notifier-{number}", "notifier", {})
+        # It has no door of its own; a process of its own because callers may be in an event loop.
+        health = [sys.executable, "-m", "deploy.health", "notifier"]
+
+        def consumes() -> bool:
+            quiet = subprocess.DEVNULL
+            check = subprocess.run(health, env=command.env, stderr=quiet, check=False)
+            return check.returncode == 0
+
+        return Service(self._keeper, command, consumes)
+
+    def _replica(self, number: int, port: int) -> Replica:
+        host = self.layout.http_host
+        env = {"JOBCAST_HTTP_HOST": host, "JOBCAST_HTTP_PORT": str(port)}
+        command = self._command(f"api-{number}", "api", env)
+        scheme = "https" if self.layout.tls else "http"
+        return Replica(self._keeper, command, f"{scheme}://{reachable(host)}:{port}")
+
+    def _command(self, name: str, module: str, env: Mapping[str, str]) -> Command:
+        layout = self.layout
+        return Command(
+            name=name,
+            args=[sys.executable, "-m", module],
+            log=layout.folder / f"{name}.log",
+            env=python_environment()
+            | {
+                "JOBCAST_AMQP_URL": layout.amqp_url,
+                "JOBCAST_REDIS_URL": layout.redis_url,
+                "JOBCAST_USERS_FILE": str(layout.users_file),
+                **layout.env,
+                **env,
+            },
+        )
+
+
+def python_environment() -> dict[str, str]:
+    """Ours, for a Python that finds our packages, and not others of their names where we stand."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def reachable(host: str) -> str:
+    """Where a server that listens on this host can be reached from here, as part of a URL."""
+    if host in {"", "0.0.0.0"}:  # noqa: S104 - compared, not bound
+        return LOOPBACK
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def answers_ok(url: str) -> bool:
+    # We ask whether our own process is up, not who it is: its certificate may name another host.
+    # And a proxy from the environment must not come between us.
+    tls = ssl.create_default_context()
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
+    )
+    try:
+        with opener.open(url, timeout=2) as answer:
+            return int(answer.status) == 200  # noqa: PLR2004 - OK
+    except (urllib.error.URLError, OSError):
+        return False
