@@ -1,0 +1,23 @@
+"""`python -m bench ingest|streams`: prints a table, writes the raw rows to bench/results."""
+
+import argparse
+import sys
+
+from bench import ingest, streams
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for module in (ingest, streams):
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
+        module.options(command)
+        command.set_defaults(run=module.run)
+    given = parser.parse_args()
+    result: int = given.run(given)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The suite's own servers: a private RabbitMQ and Redis on free ports, once per run."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from deploy import rabbitmq as rabbitmq_node
+from deploy import redis as redis_node
+from deploy.rabbitmq import RabbitMQNode
+from deploy.redis import RedisNode
+from deploy.stack import Layout, Stack
+from tests.logins import Login, Logins
+
+# The developer's own servers, users and tokens are none of the tests' business.
+for _name in [name for name in os.environ if name.startswith("JOBCAST_")]:
+    del os.environ[_name]
+
+
+def _need(server: str | None, what: str) -> None:
+    if server is not None:
+        return
+    reason = f"{what} is not installed; scripts/setup installs it"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    """A running node; a test that stops or kills it starts it again."""
+    _need(rabbitmq_node.find_server(), "rabbitmq-server")
+    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisNode]:
+    """A running server; a test that stops or kills it starts it again."""
+    _need(redis_node.find_server(), "redis-server")
+    with RedisNode(tmp_path_factory.mktemp("redis")) as node:
+        yield node
+
+
+@pytest.fixture
+def owner() -> str:
+    """A fresh owner: what other tests have left behind is invisible to it."""
+    return f"owner-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def logins(tmp_path_factory: pytest.TempPathFactory) -> Logins:
+    """Users with known tokens; `users_file` is where they stand."""
+    return Logins(tmp_path_factory.mktemp("users") / "users.toml")
+
+
+@pytest.fixture(scope="session")
+def session_stack(
+    rabbitmq: RabbitMQNode,
+    redis_server: RedisNode,
+    logins: Logins,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    """The processes as a stranger starts them: two notifiers and two API replicas."""
+    layout = Layout(
+        amqp_url=rabbitmq.url,
+        redis_url=redis_server.url,
+        users_file=logins.users_file,
+        folder=tmp_path_factory.mktemp("log"),
+        notifiers=2,
+        http_ports=(0, 0),
+    )
+    with Stack(layout) as stack:
+        yield stack
+
+
+@pytest.fixture
+def subscriber(logins: Logins) -> Login:
+    """A subscriber whom no other test uses: `subscriber.name` is a fresh owner."""
+    return logins.fresh_subscriber()

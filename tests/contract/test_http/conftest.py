@@ -1,0 +1,117 @@
+"""The HTTP suite goes through the public doors alone: base URLs and tokens."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.rabbitmq import RabbitMQNode
+from deploy.redis import RedisNode
+from deploy.stack import Layout, Replica, Stack
+from tests.contract.test_http.reading import Reading
+from tests.logins import Login, Logins
+
+OwnApi = Callable[..., AbstractContextManager[Replica]]
+
+
+class Door:
+    """One user at one API replica."""
+
+    def __init__(self, client: httpx.AsyncClient, login: Login) -> None:
+        self.http = client
+        self.name = login.name
+
+    @property
+    def get(self) -> Any:
+        return self.http.get
+
+    def events(self, path: str = "/v1/events", **options: Any) -> Reading:
+        return Reading(self.http, path, **options)
+
+
+class Executor:
+    """Reports on jobs of one owner."""
+
+    def __init__(self, client: httpx.AsyncClient, owner: str) -> None:
+        self.http = client
+        self.owner = owner
+
+    def event(self, word: str, job: str, **data: Any) -> dict[str, Any]:
+        return {
+            "specversion": "1.0",
+            "id": uuid.uuid4().hex,
+            "source": "/tests",
+            "type": f"job.{word}",
+            "subject": job,
+            "owner": self.owner,
+            "data": data,
+        }
+
+    async def post(self, events: Any, **options: Any) -> httpx.Response:
+        return await self.http.post("/v1/events", json=events, **options)
+
+    async def report(self, word: str, job: str, **data: Any) -> None:
+        response = await self.post(self.event(word, job, **data))
+        assert response.status_code == 202, response.text
+
+
+@pytest.fixture
+def stack(session_stack: Stack) -> Stack:
+    """The run's one stack, without the look after every test whether all of it still runs."""
+    return session_stack
+
+
+@pytest.fixture
+def job() -> str:
+    return f"job-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def door(stack: Stack, subscriber: Login) -> AsyncIterator[Door]:
+    """A fresh subscriber at the first replica."""
+    async with httpx.AsyncClient(base_url=stack.urls[0], headers=subscriber.headers) as client:
+        yield Door(client, subscriber)
+
+
+@pytest.fixture
+async def second(stack: Stack, subscriber: Login) -> AsyncIterator[Door]:
+    """The same subscriber at the second replica."""
+    async with httpx.AsyncClient(base_url=stack.urls[1], headers=subscriber.headers) as client:
+        yield Door(client, subscriber)
+
+
+@pytest.fixture
+async def executor(stack: Stack, subscriber: Login, logins: Logins) -> AsyncIterator[Executor]:
+    """Reports on the subscriber's jobs, at the first replica."""
+    headers = logins.executor.headers
+    async with httpx.AsyncClient(base_url=stack.urls[0], headers=headers) as client:
+        yield Executor(client, subscriber.name)
+
+
+@pytest.fixture
+def own_api(
+    stack: Stack,
+    rabbitmq: RabbitMQNode,
+    redis_server: RedisNode,
+    logins: Logins,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> OwnApi:
+    """`with own_api(JOBCAST_…="…") as replica`: a replica that the test may do with as it likes."""
+
+    @contextmanager
+    def start(**env: str) -> Iterator[Replica]:
+        layout = Layout(
+            amqp_url=rabbitmq.url,
+            redis_url=redis_server.url,
+            users_file=logins.users_file,
+            folder=tmp_path_factory.mktemp("log"),
+            notifiers=0,
+            env=env,
+        )
+        with Stack(layout) as own:
+            yield own.replicas[0]
+
+    return start

@@ -1,0 +1,97 @@
+"""`GET /v1/jobs`: filters and pages."""
+
+import pytest
+
+from tests.contract.test_http.conftest import Door, Executor
+from tests.contract.test_http.test_jobs import known
+
+
+async def ids(door: Door, query: str) -> list[str]:
+    """Of all pages."""
+    found: list[str] = []
+    page: str | None = ""
+    while page is not None:
+        more = f"&page={page}" if page else ""
+        response = await door.get(f"/v1/jobs?{query}{more}")
+        assert response.status_code == 200, response.text
+        found += [job["id"] for job in response.json()["jobs"]]
+        page = response.json()["next"]
+    return found
+
+
+@pytest.fixture
+async def seven(door: Door, executor: Executor) -> list[str]:
+    """Seven jobs of different kinds, newest first."""
+    kinds = [
+        executor.event("queued", "j0", operation="backup", group="a", labels={"site": "x"}),
+        executor.event("started", "j1", operation="backup", group="b", labels={"site": "y"}),
+        executor.event("started", "j2", operation="restore", group="a"),
+        executor.event("succeeded", "j3", outcome="warning"),
+        executor.event("failed", "j4", outcome="partial-failures"),
+        executor.event("failed", "j5"),
+        executor.event("canceled", "j6"),
+    ]
+    for event in kinds:  # one after the other, so that they are created in this order
+        await executor.post(event)
+        await known(door, event["subject"])
+    return [event["subject"] for event in reversed(kinds)]
+
+
+async def test_pages_hold_every_job_once_and_newest_first(door: Door, seven: list[str]) -> None:
+    for limit in (1, 2, 7, 50):
+        assert await ids(door, f"limit={limit}") == seven
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("status=queued", ["j0"]),
+        ("status=running&status=queued", ["j2", "j1", "j0"]),
+        ("status=failed&status=succeeded", ["j5", "j4", "j3"]),
+        ("outcome=warning&outcome=error", ["j5", "j3"]),
+        ("operation=backup", ["j1", "j0"]),
+        ("group=a", ["j2", "j0"]),
+        ("group=a&group=b", ["j2", "j1", "j0"]),
+        ("group=a&status=running", ["j2"]),
+        ("label.site=x&label.site=y", ["j1", "j0"]),
+        ("label.site=x&operation=restore", []),
+        ("created_before=2020-01-01T00:00:00Z", []),
+        ("created_after=2020-01-01T00:00:00Z&status=queued", ["j0"]),
+        ("created_after=2999-01-01T00:00:00Z", []),
+    ],
+)
+async def test_filters_choose_over_all_pages(
+    door: Door, seven: list[str], query: str, wanted: list[str]
+) -> None:
+    for limit in (1, 50):
+        assert await ids(door, f"{query}&limit={limit}") == wanted
+
+
+async def test_the_times_of_creation_bound_a_list(door: Door, seven: list[str]) -> None:
+    jobs = (await door.get("/v1/jobs")).json()["jobs"]
+    third = next(job for job in jobs if job["id"] == "j2")["created_at"]
+    assert await ids(door, f"created_after={third}") == ["j6", "j5", "j4", "j3"]
+    assert await ids(door, f"created_before={third}") == ["j1", "j0"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("status=done", "status"),
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("page=x", "page"),
+        ("page=0000000000000:", "page"),
+        ("created_after=now", "created_after"),
+    ],
+)
+async def test_a_bad_parameter_is_named(door: Door, query: str, field: str) -> None:
+    response = await door.get(f"/v1/jobs?{query}")
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith(f"{field}:")
+
+
+async def test_an_empty_list_has_no_next_page(door: Door) -> None:
+    response = await door.get("/v1/jobs")
+    assert response.json() == {"jobs": [], "next": None}
+    assert response.headers["cache-control"] == "private, no-cache"

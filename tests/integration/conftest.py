@@ -1,0 +1,44 @@
+"""What the tests on real servers share: a state service in this process, and a reader beside it."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from deploy.rabbitmq import RabbitMQNode
+from deploy.redis import RedisNode
+from notifier.connection import connect
+from notifier.reader import Reader, opened_reader
+from tests.integration.lab import Lab
+from tests.integration.rabbit import sweep
+
+
+@pytest.fixture
+async def lab(redis_server: RedisNode, owner: str) -> AsyncIterator[Lab]:
+    """The jobs of a fresh owner."""
+    redis = connect(redis_server.url, name="jobcast-test")
+    yield Lab(redis, owner)
+    await redis.aclose()
+
+
+@pytest.fixture
+async def reader(redis_server: RedisNode) -> AsyncIterator[Reader]:
+    """What an API replica reads through."""
+    async with opened_reader(redis_server.url) as reader:
+        yield reader
+
+
+@pytest.fixture(scope="session")
+def _spare_rabbitmq(
+    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQNode
+) -> Iterator[RabbitMQNode]:
+    # `rabbitmq` first: where no server is installed, it skips.
+    with RabbitMQNode(tmp_path_factory.mktemp("spare-rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture
+async def spare_rabbitmq(_spare_rabbitmq: RabbitMQNode) -> RabbitMQNode:
+    """A node that may be killed, with nothing declared on it."""
+    _spare_rabbitmq.start()
+    await sweep(_spare_rabbitmq.url)
+    return _spare_rabbitmq

@@ -1,0 +1,269 @@
+"""Batches in, confirmed messages out, on a real RabbitMQ."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import aiormq
+import pytest
+
+from broker.consumer import consuming
+from broker.errors import BrokerUnavailable, Refused
+from broker.link import connected, keep, opened
+from broker.outlet import opened_outlet
+from broker.publisher import Publisher, publishing
+from deploy.rabbitmq import RabbitMQNode
+from jobcast.message import Message, Outcome
+from tests.eventually import eventually
+from tests.integration.proxy import proxying
+from tests.integration.rabbit import channel_to, depth
+
+Connection = aiormq.abc.AbstractConnection
+
+
+@pytest.fixture
+async def connection(rabbitmq: RabbitMQNode) -> AsyncIterator[Connection]:
+    async with connected(rabbitmq.url, "test") as connection:
+        yield connection
+
+
+@pytest.fixture
+async def queue(rabbitmq: RabbitMQNode, owner: str) -> AsyncIterator[str]:
+    """A queue of its own, on the default exchange."""
+    async with channel_to(rabbitmq.url) as channel:
+        await channel.queue_declare(owner, durable=True, arguments={"x-queue-type": "quorum"})
+        yield owner
+        await channel.queue_delete(owner)
+
+
+@pytest.fixture
+async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
+    async with publishing(connection) as publisher:
+        yield publisher
+
+
+def letter(queue: str, number: int = 0, **fields: Any) -> Message:
+    said: dict[str, Any] = {"body": b"%d" % number, "content_type": "text/plain"}
+    named = {"exchange": "", "routing_key": queue, "message_id": f"{queue}-{number}"}
+    return Message(**(named | said | fields))
+
+
+async def send(publisher: Publisher, *messages: Message) -> list[Outcome]:
+    return await publisher.publish(messages, timeout_s=10)
+
+
+async def test_every_message_of_a_publish_is_confirmed_and_arrives_in_order(
+    connection: Connection, publisher: Publisher, queue: str
+) -> None:
+    outcomes = await send(publisher, *(letter(queue, number) for number in range(500)))
+    assert outcomes == [Outcome.CONFIRMED] * 500
+    found: list[int] = []
+    async with consuming(connection, queue) as batches:
+        while len(found) < 500:
+            batch = await batches.take()
+            assert len(batch) <= 200
+            found += [int(message.body) for message in batch]
+            await batches.settle(batch)
+    assert found == list(range(500))
+
+
+async def test_publishes_at_the_same_time_do_not_mix_up_their_confirms(
+    rabbitmq: RabbitMQNode, publisher: Publisher, queue: str
+) -> None:
+    kinds = [letter(queue, 1), letter("nowhere-to-go", 2, mandatory=True)]
+    outcomes = await asyncio.gather(
+        *(
+            send(
+                publisher,
+                *(
+                    letter(kind.routing_key, number, mandatory=kind.mandatory)
+                    for number in range(50 * at, 50 * at + 50)
+                ),
+            )
+            for at, kind in enumerate(kinds * 4)
+        )
+    )
+    assert [set(some) for some in outcomes] == [{Outcome.CONFIRMED}, {Outcome.RETURNED}] * 4
+    assert await depth(rabbitmq.url, queue) == 200
+
+
+async def test_the_properties_of_a_message_arrive_as_they_were_set(
+    connection: Connection, publisher: Publisher, queue: str
+) -> None:
+    headers = {"owner": "ä" * 100, "version": 3, "large": 2**40, "negative": -5}
+    await send(
+        publisher,
+        letter(
+            queue,
+            body=b"\x00\xff" * 200_000,  # more than one frame
+            headers=headers,
+            correlation_id="c",
+            type="job.x",
+            timestamp=1_800_000_000,
+            priority=4,
+            app_id="jobcast",
+            user_id="guest",
+        ),
+    )
+    async with opened(connection, confirms=False) as channel:
+        found = await channel.basic_get(queue)
+        properties = found.header.properties
+        assert found.body == b"\x00\xff" * 200_000
+        assert properties.headers is not None
+        assert headers.items() <= properties.headers.items()
+        assert properties.timestamp is not None
+        assert properties.timestamp.timestamp() == 1_800_000_000
+        said = (properties.correlation_id, properties.message_type, properties.priority)
+        assert said == ("c", "job.x", 4)
+        assert (properties.delivery_mode, properties.app_id) == (2, "jobcast")
+        assert (properties.user_id, properties.message_id) == ("guest", f"{queue}-0")
+
+
+async def test_what_no_queue_wants_is_returned_and_what_one_refuses_is_nacked(
+    connection: Connection, publisher: Publisher, owner: str
+) -> None:
+    async with opened(connection, confirms=False) as channel:
+        full = f"{owner}-full"
+        arguments: Any = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        await channel.queue_declare(full, exclusive=True, arguments=arguments)
+        assert await send(publisher, letter(full, 0)) == [Outcome.CONFIRMED]
+        outcomes = await send(
+            publisher,
+            letter(full, 1),
+            letter(f"{owner}-none", 2, mandatory=True),
+            letter(f"{owner}-none", 3),
+        )
+        assert outcomes == [Outcome.NACKED, Outcome.RETURNED, Outcome.CONFIRMED]
+
+
+async def test_a_channel_that_the_broker_closes_ends_the_publish_and_the_block(
+    connection: Connection, queue: str
+) -> None:
+    with pytest.raises(BrokerUnavailable):
+        async with publishing(connection) as publisher:
+            await send(publisher, letter(queue, exchange="there-is-no-such-exchange"))
+    async with publishing(connection) as publisher:  # the connection is as good as before
+        assert await send(publisher, letter(queue)) == [Outcome.CONFIRMED]
+
+
+async def test_what_is_not_settled_comes_again_in_order(
+    connection: Connection, publisher: Publisher, queue: str
+) -> None:
+    await send(publisher, *(letter(queue, number) for number in range(10)))
+
+    async def ten() -> list[bytes]:
+        found: list[bytes] = []
+        async with consuming(connection, queue) as batches:
+            while len(found) < 10:
+                found += [message.body for message in await batches.take()]
+        return found
+
+    assert await ten() == await ten() == [b"%d" % number for number in range(10)]
+
+
+async def test_a_stopped_consumer_takes_nothing_more(
+    rabbitmq: RabbitMQNode, connection: Connection, publisher: Publisher, queue: str
+) -> None:
+    async with consuming(connection, queue) as batches:
+        taking = asyncio.create_task(batches.take())
+        await send(publisher, letter(queue, 1))
+        first = await taking
+        await send(publisher, letter(queue, 2))
+        batches.stop()
+        await batches.settle(first)
+        assert await batches.take() == ()
+    left = await eventually(lambda: depth(rabbitmq.url, queue))
+    assert left == 1
+
+
+async def test_a_deleted_queue_ends_the_wait_for_a_batch(
+    rabbitmq: RabbitMQNode, connection: Connection, queue: str
+) -> None:
+    async with consuming(connection, queue) as batches:
+        taking = asyncio.create_task(batches.take())
+        async with channel_to(rabbitmq.url) as channel:
+            await channel.queue_delete(queue)
+        with pytest.raises(BrokerUnavailable):
+            await asyncio.wait_for(taking, 5)
+
+
+async def test_who_keeps_a_connection_has_it_again_however_often_it_breaks(
+    rabbitmq: RabbitMQNode, queue: str
+) -> None:
+    served = first = 0
+
+    async def serve(connection: Connection) -> None:
+        nonlocal served, first
+        async with consuming(connection, queue) as batches:
+            served += 1
+            if not first:
+                first = served
+                raise BrokerUnavailable("a channel broke, and its connection did not")
+            await batches.take()
+
+    async def connect(url: str) -> None:
+        async with connected(url, "in") as one, connected(url, "out") as other:
+            try:
+                async with publishing(other), asyncio.TaskGroup() as tasks:
+                    tasks.create_task(serve(one))
+                    tasks.create_task(serve(one))
+            except* BrokerUnavailable as group:
+                raise BrokerUnavailable(str(group.exceptions[0])) from group
+
+    def reached(more: int) -> bool:
+        return served >= first + more
+
+    async with proxying(rabbitmq.port) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        keeping = asyncio.create_task(keep("test", lambda: connect(url)))
+        for more in (2, 4):
+            await eventually(partial(reached, more))
+            proxy.cut()
+        await eventually(partial(reached, 6))
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+
+
+async def test_a_cancellation_from_outside_stays_a_cancellation(
+    rabbitmq: RabbitMQNode, queue: str
+) -> None:
+    ready = asyncio.Event()
+
+    async def body() -> None:
+        async with (
+            connected(rabbitmq.url, "test") as connection,
+            consuming(connection, queue) as batches,
+        ):
+            ready.set()
+            await batches.take()
+
+    task = asyncio.create_task(body())
+    await ready.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_broker_that_is_not_there_is_one_clear_error() -> None:
+    with pytest.raises(BrokerUnavailable, match="cannot connect") as caught:
+        async with connected("amqp://guest:secret@127.0.0.1:1/", "test"):
+            pass
+    assert "secret" not in str(caught.value)
+
+
+async def test_an_outlet_publishes_refuses_and_says_when_it_is_ready(
+    rabbitmq: RabbitMQNode, queue: str
+) -> None:
+    async with opened_outlet(rabbitmq.url) as outlet:
+        await eventually(lambda: outlet.ready)
+        await outlet.publish([letter(queue)])
+        with pytest.raises(Refused):
+            await outlet.publish([letter("nowhere-to-go", mandatory=True)])
+        await outlet.publish([letter(queue, 1)])
+    assert await depth(rabbitmq.url, queue) == 2
+    async with opened_outlet("amqp://127.0.0.1:1/") as outlet:
+        assert not outlet.ready
+        with pytest.raises(BrokerUnavailable):
+            await outlet.publish([letter(queue)])
