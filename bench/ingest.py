@@ -211,7 +211,7 @@ def _report(rows: list[Row], sizes: Sizes) -> None:
         ratios = [mine / its for mine, its in zip(rates(kind), bare, strict=True)]
         name = "one event a message" if kind == "single" else f"{sizes.batch} events a message"
         verdict = "met" if median(ratios) >= wanted else "missed"
-        table.append([name, spread(rates(kind)), spread(ratios, 2), f"{wanted} {verdict}"])
+        table.append([name, spread(rates(kind)), spread(ratios, 3), f"{wanted} {verdict}"])
         table.append(
             [f"{name}, with a subscriber", spread(rates(f"{kind} with a subscriber")), "", ""]
         )

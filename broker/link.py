@@ -19,6 +19,7 @@ from yarl import URL
 
 from broker.errors import BrokerUnavailable
 from broker.tolerance import tolerate_bad_properties
+from jobcast.cancellation import is_to_end
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,8 @@ async def keep(name: str, body: Callable[[], Awaitable[None]]) -> None:
         try:
             return await body()
         except BrokerUnavailable as error:
+            if is_to_end():
+                raise asyncio.CancelledError from error
             failures = 0 if loop.time() - began > DELAY_MAX_S else failures + 1
             delay = delay_after(failures)
             log.warning("%s: %s; next try in %.1f s", name, error, delay)

@@ -12,6 +12,7 @@ from typing import Never
 import aio_pika
 
 from jobcast.backoff import delay_after
+from jobcast.cancellation import is_to_end
 from jobcast.events import Event
 from jobcast.link import Link, LinkLost, Unaccepted, open_link
 from jobcast.outbox import Entry, Lane, Outbox, Parcel
@@ -81,9 +82,7 @@ class Dispatcher:
             except* LinkLost as group:
                 self._failures += 1
                 self._complain(group.exceptions[0])
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # Before Python 3.13 the errors of a TaskGroup win over its cancellation.
+            if is_to_end():
                 raise asyncio.CancelledError
             await asyncio.sleep(delay_after(self._failures))
 

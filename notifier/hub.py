@@ -16,6 +16,7 @@ from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
 
+from jobcast.cancellation import is_to_end
 from notifier.connection import StoreUnavailable, connect, database, translated
 from notifier.feed import Feed, position
 from notifier.keys import channel
@@ -92,6 +93,8 @@ class Hub:
                 log.warning("hub: %s", group.exceptions[0])
             except* ValueError as group:  # on our channel somebody else has spoken
                 log.exception("hub: %s", group.exceptions[0])
+            if is_to_end():
+                raise asyncio.CancelledError
             failures = 0 if self.ready else min(failures + 1, 5)
             self.ready = False
             for owner in self._owners.values():
