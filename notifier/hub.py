@@ -16,7 +16,7 @@ from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
 
-from jobcast.cancellation import is_to_end
+from jobcast.cancellation import ended_by_a_child, is_to_end
 from notifier.connection import StoreUnavailable, connect, database, translated
 from notifier.feed import Feed, position
 from notifier.keys import channel
@@ -114,6 +114,7 @@ class Hub:
                 tasks.create_task(self._subscribe(connection))
                 tasks.create_task(self._beat(connection))
                 self.ready = True
+                await ended_by_a_child()
         finally:
             await connection.disconnect(nowait=True)
             await pool.release(connection)
