@@ -149,7 +149,7 @@ async def test_the_script_of_the_readme_shows_jobs_in_the_console(
         Reporter(rabbitmq.url, owner=subscriber.name, source="/tests") as reporter,
         reporter.job("for-the-console"),
     ):
-        pass
+        await eventually(lambda: any(line.startswith(("snapshot", "started")) for line in printed))
     await eventually(lambda: any(line.startswith("succeeded") for line in printed))
 
 
