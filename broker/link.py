@@ -133,7 +133,10 @@ def _said(error: BaseException | None) -> str:
 
 
 async def keep(name: str, body: Callable[[], Awaitable[None]]) -> None:
-    """Run `body` again whenever it ends with `BrokerUnavailable`; it returns to end for good."""
+    """Run `body` again whenever it ends with `BrokerUnavailable`; it returns to end for good.
+
+    A task group in it must be waited for in its own body, see `ended_by_a_child`.
+    """
     failures = 0
     loop = asyncio.get_running_loop()
     while True:

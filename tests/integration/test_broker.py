@@ -14,6 +14,7 @@ from broker.link import connected, keep, opened
 from broker.outlet import opened_outlet
 from broker.publisher import Publisher, publishing
 from deploy.rabbitmq import RabbitMQNode
+from jobcast.cancellation import ended_by_a_child
 from jobcast.message import Message, Outcome
 from tests.eventually import eventually
 from tests.integration.proxy import proxying
@@ -191,14 +192,12 @@ async def test_a_deleted_queue_ends_the_wait_for_a_batch(
 async def test_who_keeps_a_connection_has_it_again_however_often_it_breaks(
     rabbitmq: RabbitMQNode, queue: str
 ) -> None:
-    served = first = 0
+    served: list[bool] = []
 
     async def serve(connection: Connection) -> None:
-        nonlocal served, first
         async with consuming(connection, queue) as batches:
-            served += 1
-            if not first:
-                first = served
+            served.append(True)
+            if len(served) == 1:
                 raise BrokerUnavailable("a channel broke, and its connection did not")
             await batches.take()
 
@@ -208,19 +207,20 @@ async def test_who_keeps_a_connection_has_it_again_however_often_it_breaks(
                 async with publishing(other), asyncio.TaskGroup() as tasks:
                     tasks.create_task(serve(one))
                     tasks.create_task(serve(one))
+                    await ended_by_a_child()
             except* BrokerUnavailable as group:
                 raise BrokerUnavailable(str(group.exceptions[0])) from group
 
-    def reached(more: int) -> bool:
-        return served >= first + more
+    def more_than(count: int) -> bool:
+        return len(served) >= count + 2
 
     async with proxying(rabbitmq.port) as proxy:
         url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
         keeping = asyncio.create_task(keep("test", lambda: connect(url)))
-        for more in (2, 4):
-            await eventually(partial(reached, more))
+        for _ in range(3):
+            await eventually(partial(more_than, len(served)))
             proxy.cut()
-        await eventually(partial(reached, 6))
+        await eventually(partial(more_than, len(served)))
         keeping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await keeping
