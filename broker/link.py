@@ -19,7 +19,7 @@ from yarl import URL
 
 from broker.errors import BrokerUnavailable
 from broker.tolerance import tolerate_bad_properties
-from jobcast.cancellation import is_to_end
+from jobcast.cancellation import heeded, is_to_end
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,10 @@ async def opened(
     try:
         # No frame buffer: what may be under way is bounded by the prefetch, and a small buffer
         # makes reader and channel change turns every few frames.
-        channel = await connection.channel(
-            publisher_confirms=confirms, frame_buffer_size=0, timeout=CONNECT_TIMEOUT_S
-        )
+        with heeded():
+            channel = await connection.channel(
+                publisher_confirms=confirms, frame_buffer_size=0, timeout=CONNECT_TIMEOUT_S
+            )
     except FOREIGN as error:
         raise BrokerUnavailable(f"cannot open a channel: {_said(error)}") from error
     try:

