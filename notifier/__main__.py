@@ -34,7 +34,9 @@ from notifier.watch import Watch, verdict
 log = logging.getLogger("notifier")
 
 LIVE_JOBS: Final = 5_000
-GRACE_S: Final = 8.0
+GRACE_S: Final = 5.0
+"""For the batch in hand, after which it is left to whoever gets the queue next."""
+EXIT_S: Final = 9.0
 END_S: Final = 9.5
 WATCH_S: Final = 0.5
 DEAF_MS: Final = 5_000
@@ -148,6 +150,8 @@ async def main(settings: Settings) -> int:
     def stop() -> None:
         serving = notifier.stop()
         loop.call_later(GRACE_S if serving else 0, running.cancel)
+        # Should closing hang, the process must not: what is not settled comes again.
+        loop.call_later(EXIT_S, os._exit, 0)
         # A connection that nobody answers is closed politely, and slowly: there is nothing left to
         # lose by then.
         loop.call_later(END_S, os._exit, 0)
