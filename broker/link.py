@@ -28,7 +28,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 3.0
 DELAY_MIN_S: Final = 0.25
-DELAY_MAX_S: Final = 10.0
+DELAY_MAX_S: Final = 3.0
 
 # RuntimeError: aiormq raises it for a channel on a connection that has just closed;
 # StopAsyncIteration: when the peer hangs up between two frames of the greeting.

@@ -125,7 +125,10 @@ class Child:
         self.popen.wait()
 
     def pause(self) -> None:
+        """SIGSTOP; returns when the process, with all its threads, stands still."""
         self.popen.send_signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):  # not on every macOS
+            os.waitid(os.P_PID, self.popen.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self._paused = True
 
     def resume(self) -> None:

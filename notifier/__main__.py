@@ -37,7 +37,6 @@ LIVE_JOBS: Final = 5_000
 GRACE_S: Final = 5.0
 """For the batch in hand, after which it is left to whoever gets the queue next."""
 EXIT_S: Final = 9.0
-END_S: Final = 9.5
 WATCH_S: Final = 0.5
 DEAF_MS: Final = 5_000
 """Who has not looked for so long was stopped, and has heard nothing meanwhile."""
@@ -152,9 +151,6 @@ async def main(settings: Settings) -> int:
         loop.call_later(GRACE_S if serving else 0, running.cancel)
         # Should closing hang, the process must not: what is not settled comes again.
         loop.call_later(EXIT_S, os._exit, 0)
-        # A connection that nobody answers is closed politely, and slowly: there is nothing left to
-        # lose by then.
-        loop.call_later(END_S, os._exit, 0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

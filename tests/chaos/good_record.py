@@ -91,24 +91,20 @@ def good() -> Record:
                 ],
             )
         ],
-        streams=[
-            Stream(
-                OWNER,
-                own[1],
-                [
-                    Connection(
-                        None,
-                        200,
-                        "fresh",
-                        [
-                            Frame("snapshot", "20-0", telling(own, 2, "snapshot")),
-                            *(frame(own, version) for version in (3, 4)),
-                        ],
-                    ),
-                    Connection("40-0", 200, "resumed", [frame(own, v) for v in (5, 6)]),
-                ],
-            )
-        ],
+        streams=[_own_stream(own)],
         polls=[Poll(own, [telling(own, 2, "answer"), finals[own]])],
         finals=finals,
+    )
+
+
+def _own_stream(key: JobKey) -> Stream:
+    """Opened when the job ran already, broken once."""
+    opening = [Frame("snapshot", "20-0", telling(key, 2, "snapshot")), frame(key, 3), frame(key, 4)]
+    return Stream(
+        key[0],
+        key[1],
+        [
+            Connection(None, 200, "fresh", opening),
+            Connection("40-0", 200, "resumed", [frame(key, 5), frame(key, 6)]),
+        ],
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -173,7 +174,7 @@ async def test_output_is_passed_through_unchanged(told: Told) -> None:
 
 
 async def test_a_reader_that_goes_away_ends_the_command_as_in_any_pipe(told: Told) -> None:
-    line = f"{sys.executable} -m jobcast.cli run --owner {told.owner} -- yes | head -1"
+    line = f"{shlex.quote(sys.executable)} -m jobcast.cli run --owner {told.owner} -- yes | head -1"
     env = {**os.environ, "JOBCAST_AMQP_URL": told.url}
     process = await asyncio.create_subprocess_shell(
         line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env

@@ -122,7 +122,7 @@ async def test_streams_outlast_a_redis_that_stands_still(tmp_path: Path, owner: 
                 await told.until("stream", "snapshot", "live")
                 node.pause()
                 writing = asyncio.create_task(lab.tell(lab.say(Recorded, target="t", code=0)))
-                await eventually(lambda: not reader.hub.ready, 5 * HEARTBEAT_S)
+                await eventually(lambda: not reader.hub.ready, 20)
                 node.resume()
                 await writing
                 await lab.tell(lab.say(Succeeded))
