@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from jobcast.bounds import TARGETS_MAX
 from jobcast.change import Change, Memory, Record, State, Touch, Verdict, reference
+from jobcast.ends import canceled, ended, failed, succeeded
 from jobcast.errors import Refusal
 from jobcast.events import (
     Canceled,
@@ -35,7 +36,6 @@ from jobcast.events import (
 from jobcast.job import (
     ANNOUNCED,
     NEXT,
-    OUTCOMES,
     RECORDS_MAX,
     Job,
     JobError,
@@ -107,7 +107,7 @@ def _applied(
     if isinstance(effect, Refusal):
         return effect
     if isinstance(event, End):
-        effect = _ended(effect, event, now, retention_s)
+        effect = ended(effect, event, now, retention_s)
     elif (effect.job.started_at is None and effect.job.status is Status.RUNNING) or (
         isinstance(event, Started) and effect.job.started_at is None
     ):
@@ -211,49 +211,15 @@ def _counted(state: State, event: Event) -> State | Refusal:
     return replace(state, memory=replace(state.memory, records=state.memory.records + 1))
 
 
-def _succeeded(state: State, event: Succeeded) -> State:
-    outcome = event.outcome or OUTCOMES[Status.SUCCEEDED][0]
-    job = replace(state.job, status=Status.SUCCEEDED, outcome=outcome, percent=100.0)
-    return _end(state, event, job, 200)
-
-
-def _failed(state: State, event: Failed) -> State:
-    outcome = event.outcome or OUTCOMES[Status.FAILED][0]
-    job = replace(state.job, status=Status.FAILED, outcome=outcome, reason_code=event.reason_code)
-    state = _end(state, event, job, 500)
-    error = event.error or JobError()
-    error = replace(error, message=error.message or state.job.message or "")
-    return replace(state, job=replace(state.job, error=error))
-
-
-def _canceled(state: State, event: Canceled) -> State:
-    return _end(state, event, replace(state.job, status=Status.CANCELED, outcome=None), 499)
-
-
-def _end(state: State, event: End, job: Job, status_code: int) -> State:
-    job = replace(
-        job,
-        status_code=status_code if event.status_code is None else event.status_code,
-        result=event.result,
-        message=job.message if event.message is None else event.message,
-    )
-    return replace(state, job=job)
-
-
-def _ended(state: State, event: Event, now: int, retention_s: int) -> State:
-    expires_at = timestamp(now + retention_s * 1000)
-    return replace(state, job=replace(state.job, ended_at=timestamp(now), expires_at=expires_at))
-
-
 EFFECTS: Final[Mapping[type[Event], Callable[[State, Any], State | Refusal]]] = {
     Queued: _described,
     Started: _started,
     Progressed: _progressed,
     Heartbeat: _unchanged,
     Recorded: _counted,
-    Succeeded: _succeeded,
-    Failed: _failed,
-    Canceled: _canceled,
+    Succeeded: succeeded,
+    Failed: failed,
+    Canceled: canceled,
 }
 
 
@@ -288,8 +254,8 @@ def _lost(state: State, event: Lost, now: int, retention_s: int) -> Verdict:
         job_id=event.job_id,
         error=JobError("lost", LOST_MESSAGE),
     )
-    failed = _ended(_failed(state, verdict), verdict, now, retention_s)
-    return Change(_versioned(failed, now, heard=False), ANNOUNCED[Status.FAILED], status=True)
+    lost = ended(failed(state, verdict), verdict, now, retention_s)
+    return Change(_versioned(lost, now, heard=False), ANNOUNCED[Status.FAILED], status=True)
 
 
 def _recorded(state: State, event: Recorded, now: int) -> Verdict:
