@@ -46,9 +46,9 @@ class Counted:
         self.requests += 1
 
 
-async def listen(client: Counted, job_id: str) -> list[Told]:
+async def listen(client: Counted, job_id: str, seen: list[Told] | None = None) -> list[Told]:
     """Every change of the job that an SSE listener sees, to the end of the stream."""
-    parser, seen = EventStream(), []
+    parser, seen = EventStream(), [] if seen is None else seen
     async with client.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
         assert response.status_code == 200
         async for chunk in response.aiter_bytes():
@@ -102,7 +102,7 @@ async def api_commands(redis: "Redis", during: asyncio.Event) -> list[str]:
 
 
 async def heard_by(redis: "Redis", owner: str, processes: int) -> bool:
-    """Whether so many API processes have subscribed to the owner: from here on they only wait."""
+    """Whether so many API processes have subscribed to the owner."""
     ((_, count),) = await redis.pubsub_numsub(f"jobcast:0:{{{owner}}}")
     return int(count) == processes
 
@@ -123,9 +123,12 @@ async def test_a_real_command_is_heard_of_once_on_every_door_without_polling(
         command = [sys.executable, "-c", COUNT_SLOWLY]
         running = tasks.create_task(run_job(rabbitmq.url, subscriber.name, job_id, command))
         await eventually(lambda: bool(told))
-        listening = tasks.create_task(listen(listener, job_id))
+        so_far: list[Told] = []
+        listening = tasks.create_task(listen(listener, job_id, so_far))
         waiting = tasks.create_task(poll_long(waiter, job_id))
         await eventually(partial(heard_by, redis, subscriber.name, 2))
+        # Both have read what there is; from here on they only wait.
+        await eventually(lambda: [one.event for one in so_far].count("progressed") >= 3)
         watched = tasks.create_task(api_commands(redis, over))
         code, printed = await running
         by_sse, by_poll = await listening, await waiting
