@@ -22,6 +22,7 @@ from api.problems import Problem
 from broker.outlet import Outlet
 from jobcast.events import Event
 from jobcast.job import DEFAULT_OPERATION
+from jobcast.malformed import Malformed
 from jobcast.message import Message
 from jobcast.names import LIFECYCLE, lifecycle_key
 from jobcast.wire import (
@@ -29,7 +30,6 @@ from jobcast.wire import (
     BATCH_MAX,
     MESSAGE_MAX,
     STRUCTURED,
-    Malformed,
     decode,
     encode_batch,
     encode_event,

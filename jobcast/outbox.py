@@ -15,13 +15,13 @@ import msgspec
 from jobcast.bounds import TARGETS_MAX
 from jobcast.errors import JobcastError
 from jobcast.events import Event, Heartbeat, Progressed
+from jobcast.malformed import Malformed
 from jobcast.names import lifecycle_key
 from jobcast.wire import (
     BATCH,
     BATCH_MAX,
     MESSAGE_MAX,
     STRUCTURED,
-    Malformed,
     decode,
     encode_batch,
     encode_event,

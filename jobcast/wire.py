@@ -7,7 +7,6 @@ order, so that a bad event never takes its neighbours with it. Contract: docs/pr
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +17,7 @@ from jobcast.elements import elements
 from jobcast.errors import Refusal
 from jobcast.events import BY_TYPE, OWN, Event
 from jobcast.job import NO_RESULT, Job
+from jobcast.malformed import Malformed, binary_attributes, malformed
 from jobcast.names import ID_MAX, OPERATION_MAX, OWNER_MAX, encoded_length
 from jobcast.reasons import UNREADABLE, explain
 from jobcast.result import compact
@@ -28,10 +28,7 @@ JSON: Final = "application/json"
 MESSAGE_MAX: Final = 1_048_576
 BATCH_MAX: Final = 1_000
 ATTEMPT: Final = re.compile(r"[0-9]{1,11}", re.ASCII)
-HEADERS_MAX: Final = 32
-HEADER_MAX: Final = 512
 RESERVED: Final = frozenset(kind.type for kind in OWN)
-PREFIXES: Final = ("cloudEvents_", "cloudEvents:")
 TRACEPARENT: Final = re.compile(r"^(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
@@ -50,21 +47,6 @@ class Envelope(Struct):
     traceparent: str | None = None
     data: Raw = NO_RESULT
     data_base64: str | None = None
-
-
-class Malformed(Struct, frozen=True):
-    """An event that cannot be read. `message_id` is the same whenever the same bytes come.
-
-    `headers` are its attributes in binary mode, without which the body says little; bounded, so
-    that there is room for more.
-    """
-
-    reason: str
-    detail: str
-    body: bytes
-    message_id: str
-    content_type: str | None = None
-    headers: dict[str, Any] = {}
 
 
 class _Bad(Exception):
@@ -112,20 +94,20 @@ def decode(
     try:
         if len(body) > MESSAGE_MAX:
             raise _Bad("too-large", f"message: more than {MESSAGE_MAX} bytes")
-        attributes = _binary_attributes(headers)
+        attributes = binary_attributes(headers)
         if attributes:
             return [_event(_binary_envelope(attributes, body, content_type), trusted)]
-        items = _items(body, _media_type(content_type))
+        items = _items(body, media_type(content_type))
     except _Bad as bad:
-        return [_malformed(bad.refusal, body, headers, content_type)]
+        return [malformed(bad.refusal, body, headers, content_type)]
     return [_read(item, trusted) for item in items]
 
 
-def _items(body: bytes, media_type: str) -> Sequence[Raw | bytes]:
-    if media_type not in {STRUCTURED, BATCH, JSON, ""}:
-        raise _Bad("unsupported-content-type", f"content_type: {media_type[:100]} is not read here")
+def _items(body: bytes, kind: str) -> Sequence[Raw | bytes]:
+    if kind not in {STRUCTURED, BATCH, JSON, ""}:
+        raise _Bad("unsupported-content-type", f"content_type: {kind[:100]} is not read here")
     array = body.lstrip()[:1] == b"["
-    if media_type == STRUCTURED or (media_type != BATCH and not array):
+    if kind == STRUCTURED or (kind != BATCH and not array):
         return [body]
     try:
         items: Sequence[Raw | bytes] = ITEMS.decode(body)
@@ -138,7 +120,8 @@ def _items(body: bytes, media_type: str) -> Sequence[Raw | bytes]:
     return items
 
 
-def _media_type(content_type: str | None) -> str:
+def media_type(content_type: str | None) -> str:
+    """Without parameters, in lower case; empty for none."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
@@ -149,7 +132,7 @@ def _read(item: Raw | bytes, trusted: bool) -> Event | Malformed:
         refusal = Refusal(*explain(error, ""))
     except _Bad as bad:
         refusal = bad.refusal
-    return _malformed(refusal, bytes(item), {}, STRUCTURED)
+    return malformed(refusal, bytes(item), {}, STRUCTURED)
 
 
 def _event(envelope: Envelope, trusted: bool) -> Event:
@@ -215,22 +198,10 @@ def _traceparent(text: str | None) -> str | None:
     return text if text and TRACEPARENT.match(text) else None
 
 
-def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name[len(PREFIXES[0]) :].lower(): _header(value)
-        for name, value in headers.items()
-        if name.startswith(PREFIXES)
-    }
-
-
-def _header(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else value
-
-
 def _binary_envelope(attributes: dict[str, Any], body: bytes, content_type: str | None) -> Envelope:
-    media_type = _media_type(content_type)
-    if media_type not in {JSON, ""} and not media_type.endswith("+json"):
-        raise _Bad("unsupported-content-type", f"content_type: {media_type[:100]} is not read here")
+    kind = media_type(content_type)
+    if kind not in {JSON, ""} and not kind.endswith("+json"):
+        raise _Bad("unsupported-content-type", f"content_type: {kind[:100]} is not read here")
     attempt = attributes.get("attempt")
     if isinstance(attempt, str) and re.fullmatch(ATTEMPT, attempt):
         attributes["attempt"] = int(attempt)
@@ -239,25 +210,6 @@ def _binary_envelope(attributes: dict[str, Any], body: bytes, content_type: str 
         return msgspec.convert(attributes | {"data": Raw(body.strip() or b"{}")}, Envelope)
     except msgspec.ValidationError as error:
         raise _Bad(*explain(error, "")) from None
-
-
-def _malformed(
-    refusal: Refusal, body: bytes, headers: Mapping[str, Any], content_type: str | None
-) -> Malformed:
-    attributes = sorted(_binary_attributes(headers).items(), key=str)
-    named = body + repr(attributes).encode("utf-8", "replace")
-    message_id = sha256(named).hexdigest()[:40]
-    kept = _kept_headers(headers)
-    return Malformed(refusal.reason, refusal.detail, body, message_id, content_type, kept)
-
-
-def _kept_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    named = [
-        (name, value[:HEADER_MAX] if isinstance(value, str) else value)
-        for name, value in headers.items()
-        if name.startswith(PREFIXES) and isinstance(value, str | int)
-    ]
-    return dict(named[:HEADERS_MAX])
 
 
 def encode_event(event: Event) -> bytes:

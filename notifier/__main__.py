@@ -24,11 +24,13 @@ from broker.topology import declare, state_queues, topology
 from jobcast.errors import BadSetting
 from notifier.commit import Committer
 from notifier.connection import StoreUnavailable, UnsafePolicy, connect
+from notifier.figures import Figures, exporting, process_name
 from notifier.folding import LiveJobs
 from notifier.letters import Rules
 from notifier.service import StateService
 from notifier.settings import Settings, read_settings
 from notifier.store import Store
+from notifier.telling import NoQueue
 from notifier.watch import Watch, verdict
 
 log = logging.getLogger("notifier")
@@ -52,8 +54,11 @@ def clock() -> int:
 class Notifier:
     """The process: keeps its connections, and serves every partition's queue when it gets it."""
 
-    def __init__(self, settings: Settings, service: StateService, watch: Watch) -> None:
+    def __init__(
+        self, settings: Settings, service: StateService, watch: Watch, figures: Figures
+    ) -> None:
         self._settings = settings
+        self._figures = figures
         self._service = service
         self._watch = watch
         self._serving: set[Batches] = set()
@@ -109,6 +114,7 @@ class Notifier:
                     await publisher.publish(
                         [verdict(lost, self._service.user)], timeout_s=VERDICT_TIMEOUT_S
                     )
+                    self._figures.lost(1)
             except StoreUnavailable as error:
                 log.warning("watch: %s", error)
                 since = now = clock()
@@ -123,8 +129,13 @@ class Notifier:
                 if self._stopping.is_set():
                     return
                 while batch := await batches.take():
+                    began = time.perf_counter()
+                    self._figures.taken(len(batch))
                     await self._service.process(batch, live, publisher)
                     await batches.settle(batch)
+                    self._figures.settled(time.perf_counter() - began)
+            except NoQueue as error:
+                raise BrokerUnavailable(str(error)) from error  # declared with the new connection
             finally:
                 self._serving.discard(batches)
 
@@ -140,9 +151,10 @@ async def main(settings: Settings) -> int:
         partitions=settings.partitions,
         amqp_progress=settings.amqp_progress,
     )
-    service = StateService(store, committer, rules, clock)
+    figures = Figures()
+    service = StateService(store, committer, rules, clock, figures)
     watch = Watch(redis, store, orphan_s=settings.orphan_s)
-    notifier = Notifier(settings, service, watch)
+    notifier = Notifier(settings, service, watch, figures)
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(_run(notifier, store))
 
@@ -155,7 +167,8 @@ async def main(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
-        return await running
+        async with exporting(figures, redis, process_name()):
+            return await running
     except asyncio.CancelledError:
         log.warning("stopped before all was finished; what is not settled comes again")
         return 0

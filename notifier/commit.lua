@@ -6,10 +6,10 @@
 --       7 now (ms)   8 expires at (ms)   9 index member   10 group   11 key prefix   12 publish command
 --       13 channel   14 feed length   15 oldest feed id   16 TTL of the owner's keys (ms)
 --       17 TTL of the tombstone after expiry (ms)   18 word of a trailing progress, or ''
---       19 entries, then 5 each: event, version, owed head ('' = not owed), owed body, feed body
---          (a body of '=' stands for the snapshot, '' for none)
---       then: number of owed versions to drop, these; number of owed versions that take the old
---       snapshot as their body, these; number of records, these; number of references, these
+--       19 number of records, these; number of references, these; number of entries, 5 each: event,
+--          version, owed head ('' = not owed), owed body, feed body (a body of '=' stands for the
+--          snapshot, '' for none); number of owed versions to drop, these; number of owed versions
+--          that take the old snapshot as their body, these
 -- Answers 0 if the version differs, else the cursors of the entries.
 local job, gone, feed = KEYS[1], KEYS[2], KEYS[3]
 local flags, id_of_job = ARGV[6], string.sub(ARGV[9], 15)
@@ -23,16 +23,19 @@ if has('t') then
   return {}
 end
 
-local at = 19
+local at = 18
 local function take()
   at = at + 1
   return ARGV[at]
 end
 local snapshot, published, cursors = ARGV[3], {}, {}
+-- First, so that a key that is not ours stops the script before it has written anything.
+for _ = 1, tonumber(take()) do redis.call('RPUSH', KEYS[7], take()) end
+for _ = 1, tonumber(take()) do redis.call('SADD', KEYS[8], take()) end
 local newest = redis.call('XREVRANGE', feed, '+', '-', 'COUNT', 1)[1]
 local last = newest and newest[1] or '0-0'
 local owed = {}
-for _ = 1, tonumber(ARGV[19]) do
+for _ = 1, tonumber(take()) do
   local event, number, head, kept, body = take(), take(), take(), take(), take()
   if body == '=' then body = snapshot end
   local fields = {'prev', last, 'event', event, 'job', id_of_job, 'version', number}
@@ -69,8 +72,6 @@ else
   end
   redis.call('HSET', job, 'version', ARGV[2], 'snapshot', snapshot, 'memory', ARGV[4],
     'heard_at', ARGV[5], unpack(owed))
-  for _ = 1, tonumber(take()) do redis.call('RPUSH', KEYS[7], take()) end
-  for _ = 1, tonumber(take()) do redis.call('SADD', KEYS[8], take()) end
   -- A key that may have been made just now must not be left without a TTL.
   if has('n') then
     redis.call('ZADD', KEYS[4], 0, ARGV[9])

@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from jobcast.change import Change, Record, State
 from jobcast.job import Job, milliseconds
-from notifier.connection import StoreUnavailable, database, translated
+from notifier.connection import database, failure, translated
 from notifier.keys import LEASES, OWNERS, OwnerKeys, channel, lease, member
 from notifier.leases import mark_at
 
@@ -163,7 +163,7 @@ class Committer:
                     answers[at] = answer
         for answer in answers:
             if isinstance(answer, RedisError):
-                raise StoreUnavailable(f"Redis refused a commit: {answer}"[:300]) from answer
+                raise failure(answer) from answer
         return answers
 
     async def _pipeline(
@@ -226,12 +226,12 @@ class Committer:
             self._keys_ttl_ms,
             TOMBSTONE_MS,
             "progressed" if plan.steps and not plan.steps[-1].change.in_feed else "",
+            *(len(records), *records),
+            *(len(plan.references), *plan.references),
             len(entries) // 5,
             *entries,
             *(len(plan.drops), *plan.drops),
             *(len(plan.moves), *plan.moves),
-            *(len(records), *records),
-            *(len(plan.references), *plan.references),
         ]
 
     @staticmethod

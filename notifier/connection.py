@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from jobcast.cancellation import heeded
 from jobcast.errors import BadSetting, JobcastError
@@ -23,6 +23,10 @@ CLOSED: Final = "the handler is closed"
 
 class StoreUnavailable(JobcastError):
     """Redis cannot be reached, does not answer in time, or refuses to work. Try again later."""
+
+
+class StoreRefused(StoreUnavailable):
+    """Redis works and cannot do this: what stands under a key is not what should be there."""
 
 
 class UnsafePolicy(StoreUnavailable):
@@ -62,9 +66,25 @@ def translated() -> Iterator[None]:
         with heeded():
             yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"Redis: {type(error).__name__} {error}"[:300]) from error
+        raise failure(error) from error
     except RuntimeError as error:
         # What uvloop raises for a write to a connection that has just been reset.
         if CLOSED not in str(error):
             raise
         raise StoreUnavailable(f"Redis: {error}"[:300]) from error
+
+
+def failure(error: Exception) -> StoreUnavailable:
+    """What an exception of redis-py is called here."""
+    kind = StoreRefused if _refused(error) else StoreUnavailable
+    return kind(f"Redis: {type(error).__name__} {error}"[:300])
+
+
+def _refused(error: Exception) -> bool:
+    """An error of this request alone. All others begin with a code of Redis that tells of its
+    state (MISCONF, BUSY, NOREPLICAS) or have a class of their own."""
+    if type(error) is not ResponseError:
+        return False
+    said = str(error).rpartition("caused error: ")[2]  # a pipeline puts it after its own words,
+    code = said.lstrip("('\"").partition(" ")[0]  # as the repr of a tuple
+    return code == "WRONGTYPE" or not code.isupper()

@@ -5,6 +5,7 @@ from typing import Final
 PREFIX: Final = "jobcast"
 OWNERS: Final = f"{PREFIX}:owners"
 LEASES: Final = f"{PREFIX}:leases"
+FIGURES: Final = f"{PREFIX}:figures"
 CREATED_DIGITS: Final = 13
 
 
@@ -53,6 +54,16 @@ def job_of(index_member: str) -> str:
 def lease(owner: str, job_id: str) -> str:
     """How a job stands among the leases; neither name can hold a slash."""
     return f"{owner}/{job_id}"
+
+
+def tries(fingerprint: str) -> str:
+    """How often work on an event was begun that may be what ends the process."""
+    return f"{PREFIX}:tries:{fingerprint}"
+
+
+def figures_of(notifier: str) -> str:
+    """What one notifier has counted, as long as it lives."""
+    return f"{FIGURES}:{notifier}"
 
 
 def leased_job(lease_member: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 Pure: values in, messages out. The service decides when they are published.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from msgspec import Struct
 from jobcast.change import reference
 from jobcast.events import Event
 from jobcast.job import Job
+from jobcast.malformed import Malformed
 from jobcast.message import Incoming, Message
 from jobcast.names import DEAD, LIFECYCLE
 from jobcast.notification import Notice, command, notification
@@ -19,17 +21,20 @@ from jobcast.wire import (
     BATCH,
     MESSAGE_MAX,
     STRUCTURED,
-    Malformed,
     decode,
     encode_batch,
     encode_event,
 )
 from notifier.commit import Owed, Plan
 from notifier.folding import Folded, JobKey, Rejected
+from notifier.poison import last_line, parts, unreadable
 from notifier.store import Held
 
 DETAIL_MAX: Final = 500
+REASON: Final = "x-jobcast-reason"
 _JOB: Final = msgspec.json.Decoder(Job)
+
+log = logging.getLogger(__name__)
 
 
 class Rules(Struct, frozen=True):
@@ -60,8 +65,7 @@ def read_batch(batch: Sequence[Incoming], rules: Rules) -> Read:
     """Decode every message of a batch."""
     read = Read({}, [], {})
     for message in batch:
-        trusted = message.user_id is not None and message.user_id == rules.user
-        events = decode(message.body, message.content_type, message.headers, trusted=trusted)
+        events = _events(message, rules)
         good = [event for event in events if not isinstance(event, Malformed)]
         read.malformed += [event for event in events if isinstance(event, Malformed)]
         astray = rules.partitions > 1 and any(e.job_id != message.correlation_id for e in good)
@@ -71,17 +75,29 @@ def read_batch(batch: Sequence[Incoming], rules: Rules) -> Read:
     return read
 
 
+def _events(message: Incoming, rules: Rules) -> Sequence[Event | Malformed]:
+    trusted = message.user_id is not None and message.user_id == rules.user
+    try:
+        return decode(message.body, message.content_type, message.headers, trusted=trusted)
+    except Exception as error:  # what our own code stumbles over must not take its neighbours along
+        log.exception("a message that our own code cannot read")
+        if len(alone := parts(message)) > 1:
+            return [event for part in alone for event in _events(part, rules)]
+        return [unreadable(message, last_line(error))]
+
+
 def dead_letter(malformed: Malformed) -> Message:
     """What cannot be read, as it came, with the reason."""
     return Message(
         exchange="",
         routing_key=DEAD,
         body=malformed.body,
+        mandatory=True,
         message_id=malformed.message_id,
         content_type=malformed.content_type or "application/octet-stream",
         headers=malformed.headers
         | {
-            "x-jobcast-reason": malformed.reason,
+            REASON: malformed.reason,
             "x-jobcast-detail": malformed.detail[:DETAIL_MAX],
         },
     )
@@ -94,14 +110,21 @@ def rejected_letter(rejected: Rejected) -> Message:
         exchange="",
         routing_key=DEAD,
         body=encode_event(event),
+        mandatory=True,
         message_id=reference(event),
         content_type=STRUCTURED,
         correlation_id=event.job_id,
         headers={
-            "x-jobcast-reason": refusal.reason,
+            REASON: refusal.reason,
             "x-jobcast-detail": refusal.detail[:DETAIL_MAX],
         },
     )
+
+
+def reason_of(message: Message) -> str | None:
+    """Why the message is a dead letter, if it is one."""
+    reason = message.headers.get(REASON)
+    return None if reason is None else str(reason)
 
 
 def sent_again(elsewhere: dict[JobKey, list[Event]], user: str) -> list[Message]:
@@ -111,6 +134,7 @@ def sent_again(elsewhere: dict[JobKey, list[Event]], user: str) -> list[Message]
             exchange=LIFECYCLE,
             routing_key="again",
             body=encode_batch(events),
+            mandatory=True,
             message_id=reference(events[0]),
             content_type=BATCH,
             correlation_id=job_id,

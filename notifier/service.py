@@ -8,18 +8,23 @@ Never acknowledges anything itself; knows neither RabbitMQ nor a clock.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from random import uniform
-from typing import Final, Protocol
+from typing import Final
 
 from jobcast.change import State, Verdict, reference
+from jobcast.errors import JobcastError
 from jobcast.events import Commented, Event, Recorded
 from jobcast.fold import advance
-from jobcast.message import Incoming, Message, Outcome
+from jobcast.malformed import fingerprint
+from jobcast.message import Incoming
 from jobcast.notification import Notice, command
 from notifier.commit import Committer, Plan
-from notifier.connection import StoreUnavailable
+from notifier.connection import StoreRefused, StoreUnavailable
+from notifier.figures import Figures
 from notifier.folding import Folded, JobKey, LiveJobs, applied, fold
 from notifier.letters import (
     Rules,
@@ -31,36 +36,43 @@ from notifier.letters import (
     sent_again,
     tellings_of,
 )
+from notifier.poison import BEGUN_MAX, TRIES, groups, poisoned, suspect, unreadable
 from notifier.store import Held, Store
+from notifier.telling import Publish, insist, tell
 
 log = logging.getLogger(__name__)
 
-CONFIRM_TIMEOUT_S: Final = 30.0
-TRIES: Final = 3
 RENEW_S: Final = 60.0
 OWNERS_MAX: Final = 10_000
 RETRY_MAX_S: Final = 2.0
+FAULT_DELAY_S: Final = 0.5
 PORTION: Final = 50
 WORKERS: Final = 3
 
 
-class Publish(Protocol):
-    """What the service needs of a broker."""
+Pending = Mapping[JobKey, Sequence[Event]]
 
-    async def publish(self, messages: Sequence[Message], *, timeout_s: float) -> Sequence[Outcome]:
-        """The outcome of each; raises when the connection is lost, which ends the batch."""
+
+class Fault(Exception):
+    """Our own code has failed on an event; the cause says how."""
 
 
 class StateService:
     """One for all partitions of a process; each partition brings its own `LiveJobs`."""
 
     def __init__(
-        self, store: Store, committer: Committer, rules: Rules, clock: Callable[[], int]
+        self,
+        store: Store,
+        committer: Committer,
+        rules: Rules,
+        clock: Callable[[], int],
+        figures: Figures | None = None,
     ) -> None:
         self._store = store
         self._committer = committer
         self._rules = rules
         self._clock = clock
+        self._figures = figures or Figures()
         self._renewed: dict[str, float] = {}
 
     @property
@@ -68,10 +80,42 @@ class StateService:
         return self._rules.user
 
     async def process(self, batch: Sequence[Incoming], live: LiveJobs, publisher: Publish) -> None:
-        """Everything between taking a batch and acknowledging it."""
+        """Everything between taking a batch and acknowledging it. Raises NoQueue, and what
+        `publisher` raises."""
+        for group in groups(batch):
+            if suspect(group[0]):
+                await self._guarded(group[0], live, publisher)
+            else:
+                await self._apply(group, live, publisher)
+
+    async def _guarded(self, message: Incoming, live: LiveJobs, publisher: Publish) -> None:
+        """A message that may be what has ended the process again and again."""
+        name = fingerprint(message.body, message.headers)
+        begun = await self._begun(name)
+        try:
+            if begun <= BEGUN_MAX:
+                await self._apply([message], live, publisher)
+            else:
+                why = f"the process has ended {begun - 1} times while this was being applied"
+                log.error("poison: %s", why)
+                await insist([dead_letter(unreadable(message, why))], publisher, self._figures)
+        finally:
+            with suppress(StoreUnavailable):
+                await self._store.over(name)  # well or badly: the process is there to say so
+
+    async def _begun(self, name: str) -> int:
+        while True:
+            try:
+                return await self._store.begun(name)
+            except StoreUnavailable as error:
+                log.warning("the batch waits: %s", error)
+                await asyncio.sleep(uniform(0, RETRY_MAX_S))  # noqa: S311
+
+    async def _apply(self, batch: Sequence[Incoming], live: LiveJobs, publisher: Publish) -> None:
         read = read_batch(batch, self._rules)
+        self._figures.read(sum(map(len, read.events.values())))
         dead = [dead_letter(malformed) for malformed in read.malformed]
-        await self._insist(dead + sent_again(read.elsewhere, self._rules.user), publisher)
+        await insist(dead + sent_again(read.elsewhere, self._rules.user), publisher, self._figures)
         portions = _portions(read.events)
 
         async def work() -> None:
@@ -85,25 +129,56 @@ class StateService:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _settle(
-        self, pending: dict[JobKey, Sequence[Event]], live: LiveJobs, publisher: Publish
-    ) -> None:
-        """Some jobs of the batch, to the end of the promise."""
+    async def _settle(self, pending: Pending, live: LiveJobs, publisher: Publish) -> None:
+        """Some jobs of the batch, to the end of the promise.
+
+        If our own code fails on one of the events, each alone, in order, shows on which. What was
+        committed before the failure comes again then as a repeat.
+        """
+        try:
+            await self._rounds(pending, live, publisher)
+        except Fault:
+            for key, events in pending.items():
+                for event in events:
+                    await self._alone(key, event, live, publisher)
+
+    async def _alone(self, key: JobKey, event: Event, live: LiveJobs, publisher: Publish) -> None:
+        cause: BaseException | None = None
+        for _ in range(TRIES):
+            try:
+                await self._rounds({key: [event]}, live, publisher)
+            except Fault as fault:
+                cause = fault.__cause__
+                await asyncio.sleep(uniform(0, FAULT_DELAY_S))  # noqa: S311
+            else:
+                return
+        log.error("poison: %s of job %s", event.type, event.job_id, exc_info=cause)
+        await insist([rejected_letter(poisoned(event, cause))], publisher, self._figures)
+
+    async def _rounds(self, pending: Pending, live: LiveJobs, publisher: Publish) -> None:
+        """Raises Fault if it is our own code that fails."""
         failures = 0
         while pending:
             try:
                 pending = await self._round(pending, live, publisher)
                 failures = 0
-            except StoreUnavailable as error:
-                failures += 1
-                log.warning("the batch waits: %s", error)
+            except JobcastError as error:
                 for key in pending:
                     live.forget(key)  # what became of the commits is not known
+                if isinstance(error, StoreRefused):
+                    raise Fault from error
+                if not isinstance(error, StoreUnavailable):
+                    raise  # the connection is lost, and the batch with it
+                failures += 1
+                self._figures.waited()
+                log.warning("the batch waits: %s", error)
                 await asyncio.sleep(uniform(0, min(RETRY_MAX_S, 0.05 * 2**failures)))  # noqa: S311
+            except Exception as error:
+                for key in pending:
+                    live.forget(key)
+                raise Fault from error
 
-    async def _round(
-        self, pending: dict[JobKey, Sequence[Event]], live: LiveJobs, publisher: Publish
-    ) -> dict[JobKey, Sequence[Event]]:
+    async def _round(self, pending: Pending, live: LiveJobs, publisher: Publish) -> Pending:
         """One commit of every job; what is left over for the next."""
         now = self._clock()
         held = await self._held(list(pending), live)
@@ -115,13 +190,13 @@ class StateService:
 
         folds = [fold(key, held[key], events, judge) for key, events in pending.items()]
         # Before the commit, which may be the last to know of the oldest of them.
-        await self._tell([told for folded in folds for told in repeats(folded)], publisher)
+        await tell([told for folded in folds for told in repeats(folded)], publisher, self._figures)
         tellings: list[Telling] = []
         planned = [folded for folded in folds if folded.plan is not None]
         lost = await self._commit(planned, now, live, tellings)
         rejected = [rejected_letter(one) for folded in folds for one in folded.rejected]
-        await self._insist(rejected, publisher)
-        await self._tell(tellings, publisher)
+        await insist(rejected, publisher, self._figures)
+        await tell(tellings, publisher, self._figures)
         left = {folded.key: folded.left for folded in folds if folded.left}
         return left | {key: pending[key] for key in lost}
 
@@ -136,7 +211,7 @@ class StateService:
             known |= found
         return known
 
-    async def _seen(self, pending: dict[JobKey, Sequence[Event]]) -> set[tuple[str, str, str]]:
+    async def _seen(self, pending: Pending) -> set[tuple[str, str, str]]:
         asked = [
             _ref(event)
             for events in pending.values()
@@ -155,7 +230,9 @@ class StateService:
         plans = [folded.plan for folded in folds if folded.plan is not None]
         if not plans:
             return []
+        began = time.perf_counter()
         answers = await self._committer.commit(plans, now, self._due(plans))
+        seconds = time.perf_counter() - began
         lost: list[JobKey] = []
         for folded, plan, cursors in zip(folds, plans, answers, strict=True):
             if cursors is None:
@@ -169,6 +246,10 @@ class StateService:
             if folded.command and after.state is not None:
                 notice = Notice(job=after.state.job, snapshot=b"", event="cancel", cursor="")
                 tellings.append(Telling([command(notice)], None))
+        changes = sum(len(plan.steps) for plan in plans)
+        self._figures.committed(len(plans) - len(lost), seconds, changes)
+        if lost:
+            self._figures.conflicted(len(lost))
         return lost
 
     def _due(self, plans: Sequence[Plan]) -> frozenset[str]:
@@ -183,39 +264,6 @@ class StateService:
             self._renewed.clear()
         self._renewed |= dict.fromkeys(due, loop_time)
         return frozenset(due)
-
-    async def _tell(self, tellings: Sequence[Telling], publisher: Publish) -> None:
-        """Publish; what is refused is tried three times, then given up and said so."""
-        messages = [message for telling in tellings for message in telling.messages]
-        for _ in range(TRIES):
-            if not messages:
-                break
-            outcomes = await publisher.publish(messages, timeout_s=CONFIRM_TIMEOUT_S)
-            messages = [
-                message
-                for message, outcome in zip(messages, outcomes, strict=True)
-                if outcome is not Outcome.CONFIRMED
-            ]
-        for message in messages:
-            log.error("gave up notification %s: refused %d times", message.message_id, TRIES)
-        for telling in tellings:
-            if telling.owed is not None:
-                telling.owed.settled = True
-
-    async def _insist(self, messages: Sequence[Message], publisher: Publish) -> None:
-        """Publish until every message is confirmed: the batch depends on it."""
-        delay = 0.05
-        while messages:
-            outcomes = await publisher.publish(messages, timeout_s=CONFIRM_TIMEOUT_S)
-            messages = [
-                message
-                for message, outcome in zip(messages, outcomes, strict=True)
-                if outcome is not Outcome.CONFIRMED
-            ]
-            if messages:
-                log.warning("%d messages for %s refused", len(messages), messages[0].routing_key)
-                await asyncio.sleep(delay)
-                delay = min(RETRY_MAX_S, delay * 2)
 
 
 def _portions(events: Mapping[JobKey, Sequence[Event]]) -> Iterator[dict[JobKey, Sequence[Event]]]:

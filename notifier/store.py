@@ -15,9 +15,10 @@ from jobcast.change import Memory, State
 from jobcast.job import Job
 from notifier.commit import Owed, parse_owed
 from notifier.connection import UnsafePolicy, translated
-from notifier.keys import CREATED_DIGITS, OwnerKeys, job_of
+from notifier.keys import CREATED_DIGITS, OwnerKeys, job_of, tries
 
 DELETED: Final = b"deleted"
+TRIES_TTL_S: Final = 86_400
 _JOB: Final = msgspec.json.Decoder(Job)
 _MEMORY: Final = msgspec.json.Decoder(Memory)
 
@@ -161,6 +162,20 @@ class Store:
             pipeline.sismember(OwnerKeys(owner).refs(job_id), reference)
         with translated():
             return [bool(answer) for answer in await pipeline.execute()]
+
+    async def begun(self, fingerprint: str) -> int:
+        """How often work on this event was begun and has not come to an end, with this time."""
+        key = tries(fingerprint)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.incr(key)
+        pipeline.expire(key, TRIES_TTL_S)
+        with translated():
+            count, _ = await pipeline.execute()
+        return int(count)
+
+    async def over(self, fingerprint: str) -> None:
+        with translated():
+            await self._redis.delete(tries(fingerprint))
 
 
 def _answer(

@@ -16,8 +16,9 @@ import pytest
 from deploy.rabbitmq import RabbitMQNode
 from jobcast.events import Canceled, Event, Failed, Heartbeat, Progressed, Started, Succeeded
 from jobcast.job import Status
+from jobcast.malformed import Malformed
 from jobcast.names import LIFECYCLE
-from jobcast.wire import Malformed, decode
+from jobcast.wire import decode
 from tests.eventually import eventually
 from tests.scripted_api import event, job, opening, problem, reply, scripted_api, stream
 

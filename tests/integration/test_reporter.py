@@ -13,10 +13,11 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from deploy.rabbitmq import RabbitMQNode, find_server
 from jobcast.events import Canceled, Event, Failed, Heartbeat, Progressed, Started, Succeeded
+from jobcast.malformed import Malformed
 from jobcast.names import LIFECYCLE
 from jobcast.outbox import InvalidEvent
 from jobcast.reporter import Reporter, Undelivered
-from jobcast.wire import BATCH, Malformed, decode
+from jobcast.wire import BATCH, decode
 from tests.eventually import eventually
 
 QUEUE = "reporter-test"

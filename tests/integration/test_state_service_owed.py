@@ -22,7 +22,7 @@ from jobcast.events import (
 )
 from jobcast.message import Message
 from notifier.commit import OWED_MAX
-from notifier.service import TRIES
+from notifier.telling import TRIES
 from tests.integration.lab import Lab
 
 

@@ -8,7 +8,8 @@ import pytest
 from jobcast.errors import Refusal
 from jobcast.events import BY_TYPE, Event
 from jobcast.fold import advance
-from jobcast.wire import MESSAGE_MAX, Malformed, decode
+from jobcast.malformed import Malformed
+from jobcast.wire import MESSAGE_MAX, decode
 from tests.contract.bad_input import GOOD, MERGED, ROWS, cloudevent
 from tests.contract.bad_messages import BATCH, STRUCTURED, TOO_LARGE, Row
 from tests.unit.core.lifecycle import NOW, after

@@ -8,16 +8,9 @@ import pytest
 
 from jobcast.events import BY_TYPE, OWN, Event, Heartbeat, Progressed, Started
 from jobcast.job import NO_RESULT
+from jobcast.malformed import HEADER_MAX, HEADERS_MAX, Malformed
 from jobcast.result import DEPTH_MAX
-from jobcast.wire import (
-    HEADER_MAX,
-    HEADERS_MAX,
-    Malformed,
-    decode,
-    decode_job,
-    encode_batch,
-    encode_event,
-)
+from jobcast.wire import decode, decode_job, encode_batch, encode_event
 from tests.contract.bad_messages import BATCH, JSON, REQUIRED, STRUCTURED
 from tests.unit.core.examples import EXAMPLES
 from tests.unit.core.golden import golden

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jobcast.bounds import RESULT_MAX
 from jobcast.elements import elements
 from jobcast.events import Event
-from jobcast.wire import Malformed, decode, encode_batch, encode_event
+from jobcast.malformed import Malformed
+from jobcast.wire import decode, encode_batch, encode_event
 from tests.contract.bad_messages import BATCH, JSON, REQUIRED, STRUCTURED
 from tests.unit.core.strategies import ANY_EVENT, VALUES
 
