@@ -9,11 +9,13 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from api import sessions, streams
+from api.figures import ApiFigures
 from api.health import Health
 from api.identity import Gate
 from api.ingest import Ingest
 from api.jobs import Jobs
 from api.limits import Rate
+from api.metrics import Metrics, opened_metrics
 from api.problems import HANDLERS
 from api.settings import Settings
 from api.streams import Streams
@@ -30,6 +32,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     reader: Reader
     outlet: Outlet
     streams: Streams
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -40,11 +43,13 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     (`api.serve`) before this block is left; then sweep, broker, hub, Redis. Raises BadUsersFile.
     """
     users = Users(settings.users_file, {settings.service_user})
+    figures = ApiFigures(settings.streams_max)
     async with (
         opened_reader(settings.redis_url) as reader,
         opened_outlet(settings.amqp_url, "jobcast api") as outlet,
+        opened_metrics(settings, figures, outlet) as metrics,
     ):
-        open_streams = Streams(reader, settings)
+        open_streams = Streams(reader, settings, figures)
         sweep = asyncio.create_task(open_streams.sweep())
         try:
             yield Parts(
@@ -53,6 +58,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 reader=reader,
                 outlet=outlet,
                 streams=open_streams,
+                metrics=metrics,
             )
         finally:
             sweep.cancel()
@@ -63,13 +69,18 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
 def build(parts: Parts) -> ASGIApp:
     """The app as a value; it owns nothing that has to be closed."""
     stream_routes = streams.routes(parts.streams)
+    figures = parts.streams.figures
+    jobs = Jobs(parts.reader).routes()
+    for route in jobs:
+        route.app = figures.polled(route.app)
     app = Starlette(
         routes=[
             *Health(parts.reader, parts.outlet).routes(),
-            *Jobs(parts.reader).routes(),
+            *jobs,
             *stream_routes,
             *Ingest(parts.outlet).routes(),
             *sessions.routes(),
+            *parts.metrics.routes(),
         ],
         exception_handlers=HANDLERS,
     )
@@ -77,6 +88,7 @@ def build(parts: Parts) -> ASGIApp:
     return Gate(
         app,
         streams=lambda scope: streams.find_stream(scope, stream_routes),
+        counted=figures.counted,
         users=parts.users,
         rate=Rate(parts.settings.requests_per_s),
     )

@@ -1,7 +1,7 @@
-"""Who asks: authentication before routing, on every path below /v1.
+"""Who asks: authentication before routing, on every path below /v1 and for /metrics.
 
 Owns: credentials (Bearer, Basic with the token as password, session cookie), the same-origin check
-of cookies, the rate per user, the request's id. Promises: no handler below /v1 runs without an
+of cookies, the rate per user, the request's id. Promises: no handler behind it runs without an
 `Identity` in the scope. Never: asks Redis or RabbitMQ, logs a credential.
 """
 
@@ -122,12 +122,20 @@ class Gate:
 
     `streams` answers with the app for a request that opens a stream. Such a request goes there
     directly: the layers of `app` would cost every open stream 3 KB and every event three calls.
+    `counted` is told of every other answer.
     """
 
     def __init__(
-        self, app: ASGIApp, *, streams: Callable[[Scope], ASGIApp | None], users: Users, rate: Rate
+        self,
+        app: ASGIApp,
+        *,
+        streams: Callable[[Scope], ASGIApp | None],
+        counted: Callable[[Scope, Send], Send],
+        users: Users,
+        rate: Rate,
     ) -> None:
         self._app = app
+        self._counted = counted
         self._streams = streams
         self._users = users
         self._rate = rate
@@ -139,12 +147,11 @@ class Gate:
         scope["request_id"] = secrets.token_hex(8)
         stream = self._streams(scope)
         refusal = self._refusal(scope, limited=stream is None) if _closed(scope["path"]) else None
-        if refusal is not None:
-            await refusal.response()(scope, receive, tagged(scope, send))
-        elif stream is not None:
+        if stream is not None and refusal is None:
             await stream(scope, receive, send)
-        else:
-            await self._app(scope, receive, tagged(scope, send))
+            return
+        app = self._app if refusal is None else refusal.response()
+        await app(scope, receive, self._counted(scope, tagged(scope, send)))
 
     def _refusal(self, scope: Scope, *, limited: bool) -> Problem | None:
         headers = Headers(scope=scope)
@@ -161,7 +168,7 @@ class Gate:
 
 
 def _closed(path: str) -> bool:
-    return path == "/v1" or path.startswith("/v1/")
+    return path in {"/v1", "/metrics"} or path.startswith("/v1/")
 
 
 def tagged(scope: Scope, send: Send) -> Send:

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: float = 100
     streams_per_user: int = 5_000
     streams_max: int = 10_000
+    partitions: int = 1
 
     @property
     def service_user(self) -> str:
@@ -53,6 +54,7 @@ def read(values: Mapping[str, str]) -> Settings:
         requests_per_s=env.number("JOBCAST_REQUESTS_PER_S", 100, low=1, high=1_000_000),
         streams_per_user=env.integer("JOBCAST_STREAMS_PER_USER", 5_000, low=1, high=1_000_000),
         streams_max=env.integer("JOBCAST_STREAMS_MAX", 10_000, low=1, high=1_000_000),
+        partitions=env.integer("JOBCAST_PARTITIONS", 1, low=1, high=64),
     )
 
 

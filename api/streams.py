@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.figures import ApiFigures
 from api.filters import filters_of
 from api.identity import read_owner, tagged
 from api.limits import Rate
@@ -37,6 +38,11 @@ AGE_S: Final = (540.0, 660.0)
 RETRY_MS: Final = (1_000, 5_000)
 RESUME_MS: Final = (0, 1_000)
 LATER_MS: Final = (5_000, 15_000)
+LATER: Final = {
+    "draining": "shutting down",
+    "process-limit": "too many streams here",
+    "rate": "too many new streams",
+}
 STUCK_S: Final = 60.0
 SWEEP_S: Final = 5.0
 
@@ -66,8 +72,9 @@ class Stream:
 class Streams:
     """All open streams of this process."""
 
-    def __init__(self, reader: Reader, settings: Settings) -> None:
+    def __init__(self, reader: Reader, settings: Settings, figures: ApiFigures) -> None:
         self.reader = reader
+        self.figures = figures
         self.rate = Rate(settings.requests_per_s)
         self._per_user = settings.streams_per_user
         self._max = settings.streams_max
@@ -80,12 +87,20 @@ class Streams:
     def put_off(self, user: str) -> str | None:
         """Why a new stream must come later, if so. Raises Problem at the user's own limit."""
         if self._users[user] >= self._per_user:
+            self.figures.put_off("user-limit")
             raise Problem("too-many-streams", headers={"Retry-After": "10"})
+        cause = self._hindrance(user)
+        if cause is None:
+            return None
+        self.figures.put_off(cause)
+        return LATER[cause]
+
+    def _hindrance(self, user: str) -> str | None:
         if self.reader.hub.draining:
-            return "shutting down"
+            return "draining"
         if len(self._open) >= self._max:
-            return "too many streams here"
-        return "too many new streams" if self.rate.delay(user) else None
+            return "process-limit"
+        return "rate" if self.rate.delay(user) else None
 
     def enter(self, stream: Stream) -> None:
         """Counts the stream, from before its opening."""
@@ -100,6 +115,7 @@ class Streams:
 
     def cut_all(self) -> None:
         """Ends what has not ended by itself after a drain."""
+        self.figures.cut("shutdown", len(self._open))
         for stream in list(self._open):
             stream.presence.cut()
 
@@ -115,6 +131,7 @@ class Streams:
         for stream in stuck:
             stream.presence.cut()
         if stuck:
+            self.figures.cut("stuck", len(stuck))
             log.warning("%d streams cut: nothing read for %.0f s", len(stuck), STUCK_S)
 
 
@@ -126,50 +143,70 @@ class StreamEndpoint:
 
     def __init__(self, streams: Streams, follow: Follow, *, of_one_job: bool) -> None:
         self._streams = streams
+        self._figures = streams.figures
         self._follow = follow
         self._of_one_job = of_one_job
+        self._kind = "job" if of_one_job else "feed"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             follow = self._follow(scope, uniform(*AGE_S))  # noqa: S311 - jitter
             why = self._streams.put_off(scope["identity"].user)
             if scope["method"] == "HEAD":
-                await _whole(scope, send, b"")
+                await self._whole(scope, send, b"")
             elif why is not None:
-                await _whole(scope, send, later(_random(LATER_MS), why))
+                await self._whole(scope, send, later(_random(LATER_MS), why))
             else:
                 await self._stream(scope, receive, send, follow)
         except (ClientGone, Cut):
             pass  # nobody is there any more, or nobody who reads
         except NothingLeft:
-            await Response(status_code=204)(scope, receive, tagged(scope, send))
+            self._figures.answered("none")
+            await self._plain(scope, receive, send, Response(status_code=204))
         except StoreUnavailable:
-            await _whole(scope, send, later(_random(LATER_MS), "unavailable"))
+            self._figures.put_off("unavailable")
+            await self._whole(scope, send, later(_random(LATER_MS), "unavailable"))
         except (Problem, JobNotFound, JobGone) as error:
-            await translated(error).response()(scope, receive, tagged(scope, send))
+            await self._plain(scope, receive, send, translated(error).response())
+
+    async def _whole(self, scope: Scope, send: Send, body: bytes) -> None:
+        """A stream that is over at once."""
+        self._figures.request(scope, 200)
+        await send(_start(scope))
+        await send({"type": "http.response.body", "body": body})
+
+    async def _plain(self, scope: Scope, receive: Receive, send: Send, answer: Response) -> None:
+        self._figures.request(scope, answer.status_code)
+        await answer(scope, receive, tagged(scope, send))
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, follow: Items) -> None:
         """Raises what `follow` raises before its first items, ClientGone and Cut."""
         async with Presence(receive) as presence, aclosing(follow):
             stream = Stream(scope["identity"].user, presence, send)
             self._streams.enter(stream)
+            self._figures.entered(self._kind)
             try:
                 first = await anext(follow)
+                self._figures.request(scope, 200)
+                self._figures.began(self._kind, first[0].body)
                 await send(_start(scope))
                 await stream.write(retry(_random(RETRY_MS)) + frames(first))
                 await stream.write(await self._copy(stream, follow), more=False)
             finally:
                 self._streams.leave(stream)
+                self._figures.left(self._kind)
 
     async def _copy(self, stream: Stream, items: Items) -> bytes:
         """Sends until there is no more; answers what is to be said at the end."""
-        last: Item | None = None
+        figures, last = self._figures, None
         try:
             async for some in items:
                 if some:
+                    figures.frames += len(some)
                     await stream.write(frames(some))
                     last = some[-1]
         except StoreUnavailable:
+            figures.cut("unavailable")
             return later(_random(LATER_MS), "unavailable")
         ended = self._of_one_job and last is not None and _ends(last)
         return b"" if ended else retry(_random(RESUME_MS)) + b"\n"
@@ -188,7 +225,7 @@ def find_stream(scope: Scope, routes: Sequence[Route]) -> ASGIApp | None:
         for route in routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
-                scope.update(child)
+                scope.update(child, route=route)
                 return route.app
     return None
 
@@ -238,12 +275,6 @@ def _ends(item: Item) -> bool:
 def _start(scope: Scope) -> Message:
     tag = (b"x-request-id", scope["request_id"].encode())
     return {"type": "http.response.start", "status": 200, "headers": (*HEADERS, tag)}
-
-
-async def _whole(scope: Scope, send: Send, body: bytes) -> None:
-    """A stream that is over at once."""
-    await send(_start(scope))
-    await send({"type": "http.response.body", "body": body})
 
 
 def _random(bounds: tuple[float, float]) -> float:

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from aiormq.abc import AbstractConnection
+
 from broker.errors import BrokerUnavailable, Refused
 from broker.link import connected, keep
 from broker.publisher import Publisher, publishing
@@ -15,12 +17,13 @@ from jobcast.message import Message, Outcome
 
 
 class Outlet:
-    """Publishes while it has a connection; see `opened_outlet`."""
+    """Publishes while it has a connection; see `opened_outlet`. `connection` is for asking."""
 
     def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
         self._publisher: Publisher | None = None
+        self.connection: AbstractConnection | None = None
 
     @property
     def ready(self) -> bool:
@@ -48,12 +51,12 @@ class Outlet:
     async def _serve(self) -> None:
         try:
             async with (
-                connected(self._url, self._name) as connection,
-                publishing(connection) as self._publisher,
+                connected(self._url, self._name) as self.connection,
+                publishing(self.connection) as self._publisher,
             ):
                 await asyncio.Event().wait()
         finally:
-            self._publisher = None
+            self._publisher = self.connection = None
 
 
 @asynccontextmanager

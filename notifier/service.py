@@ -234,19 +234,20 @@ class StateService:
         answers = await self._committer.commit(plans, now, self._due(plans))
         seconds = time.perf_counter() - began
         lost: list[JobKey] = []
+        changes = 0
         for folded, plan, cursors in zip(folds, plans, answers, strict=True):
             if cursors is None:
                 live.forget(folded.key)
                 lost.append(folded.key)
                 folded.left, folded.rejected = (), []
                 continue
+            changes += len(plan.steps)
             after = applied(folded.held, plan, cursors)
             live.put(folded.key, after)
             tellings += tellings_of(plan, after, cursors, progress=self._rules.amqp_progress)
             if folded.command and after.state is not None:
                 notice = Notice(job=after.state.job, snapshot=b"", event="cancel", cursor="")
                 tellings.append(Telling([command(notice)], None))
-        changes = sum(len(plan.steps) for plan in plans)
         self._figures.committed(len(plans) - len(lost), seconds, changes)
         if lost:
             self._figures.conflicted(len(lost))

@@ -14,6 +14,7 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
     assert settings.users_file == Path("users.toml")
     assert settings.requests_per_s == 100
     assert (settings.streams_per_user, settings.streams_max) == (5000, 10000)
+    assert settings.partitions == 1
     assert settings.service_user == "guest"
 
 
@@ -32,6 +33,7 @@ def test_the_services_own_user_is_that_of_the_amqp_url() -> None:
         ("JOBCAST_REQUESTS_PER_S", "nan"),
         ("JOBCAST_STREAMS_PER_USER", "0"),
         ("JOBCAST_STREAMS_MAX", "many"),
+        ("JOBCAST_PARTITIONS", "0"),
         ("JOBCAST_TLS_CERT", "/nowhere"),
         ("JOBCAST_TLS_KEY", "/nowhere"),
     ],

@@ -7,6 +7,7 @@ import pytest
 from starlette.datastructures import QueryParams
 from starlette.types import Message
 
+from api.figures import ApiFigures
 from api.identity import Identity
 from api.settings import Settings
 from api.streams import STUCK_S, StreamEndpoint, Streams, cursor_of, find_stream, routes
@@ -55,7 +56,7 @@ class Exchange:
 def open_streams(*, draining: bool = False, per_user: int = 5, most: int = 5) -> Streams:
     reader = cast("Reader", SimpleNamespace(hub=SimpleNamespace(draining=draining)))
     settings = Settings(amqp_url="", redis_url="", streams_per_user=per_user, streams_max=most)
-    return Streams(reader, settings)
+    return Streams(reader, settings, ApiFigures(most))
 
 
 async def follow(*steps: Item | Exception) -> AsyncGenerator[list[Item], None]:
@@ -172,3 +173,60 @@ def test_only_requests_that_open_a_stream_go_past_the_app(
 ) -> None:
     scope = {"type": "http", "method": method, "path": path, "headers": []}
     assert (find_stream(scope, routes(open_streams())) is not None) is found
+
+
+def counted(streams: Streams, name: str) -> dict[str, float]:
+    """What has been counted so far, by the value of the one label."""
+    return {
+        next(iter(sample.labels.values())): sample.value
+        for family in streams.figures.registry.collect()
+        for sample in family.samples
+        if sample.name == name and sample.value
+    }
+
+
+async def test_streams_that_we_end_early_are_counted_by_cause() -> None:
+    streams, first, *others = open_streams(), *(Exchange(stuck=True) for _ in range(3))
+    task = asyncio.create_task(run(streams, first, OPENING, END))
+    await first.blocked.wait()
+    streams.cut_stuck(asyncio.get_running_loop().time() + STUCK_S + 1)
+    await task
+    tasks = [asyncio.create_task(run(streams, one, OPENING, END)) for one in others]
+    for one in others:
+        await one.blocked.wait()
+    assert counted(streams, "jobcast_streams_open") == {"job": 2}
+    streams.cut_all()
+    await asyncio.gather(*tasks)
+    await run(streams, Exchange(), OPENING, StoreUnavailable())
+    await run(streams, Exchange(), OPENING, END)
+    assert counted(streams, "jobcast_streams_cut_total") == {
+        "stuck": 1,
+        "shutdown": 2,
+        "unavailable": 1,
+    }
+    assert counted(streams, "jobcast_streams_opened_total") == {"job": 5}
+    assert counted(streams, "jobcast_streams_open") == {}
+
+
+@pytest.mark.parametrize(
+    ("streams", "step", "cause"),
+    [
+        (open_streams(per_user=0), OPENING, "user-limit"),
+        (open_streams(most=0), OPENING, "process-limit"),
+        (open_streams(draining=True), OPENING, "draining"),
+        (open_streams(), StoreUnavailable(), "unavailable"),
+    ],
+)
+async def test_streams_that_must_come_later_are_counted_by_cause(
+    streams: Streams, step: Item | Exception, cause: str
+) -> None:
+    await run(streams, Exchange(), step)
+    assert counted(streams, "jobcast_streams_put_off_total") == {cause: 1}
+    assert counted(streams, "jobcast_streams_opened_total") == {}
+
+
+async def test_new_streams_that_come_too_fast_are_counted_as_put_off() -> None:
+    streams = open_streams(most=1_000)
+    for _ in range(150):
+        await run(streams, Exchange(), OPENING, END)
+    assert counted(streams, "jobcast_streams_put_off_total").keys() == {"rate"}
