@@ -18,7 +18,7 @@ from api.conditional import Seen, etag, seen_by, wait_of
 from api.filters import Filters, filters_of, limit_of
 from api.identity import identity_of, read_owner
 from api.presence import ClientGone, Presence
-from api.problems import invalid
+from api.problems import invalid, unavailable
 from jobcast.job import FINAL, Status, milliseconds
 from jobcast.names import is_id
 from jobcast.wire import decode_job
@@ -129,6 +129,8 @@ class Jobs:
             found = await reader.store.read(owner, job_id)
         if isinstance(found, Snapshot):
             return found
+        if found is None and wait_s and reader.hub.draining:
+            raise unavailable("shutting down: ask again")  # not that there is no such job
         raise JobNotFound(job_id) if found is None else JobGone(found.deleted)
 
 

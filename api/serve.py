@@ -24,6 +24,7 @@ from api.settings import Settings
 from jobcast.errors import BadSetting
 
 STREAMS_GRACE_S: Final = 3.0
+LAST_S: Final = 1.5
 REQUESTS_GRACE_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 9.0
 REAP_S: Final = 60.0
@@ -114,6 +115,9 @@ async def stop(server: uvicorn.Server, parts: Parts, running: "asyncio.Task[None
     for connection in list(server.server_state.connections):
         if connection.transport.is_closing():
             connection.transport.abort()  # closed, but its client does not read what is left
+    await asyncio.wait({running}, timeout=LAST_S)
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()  # before uvicorn cancels its request and says 500 for it
 
 
 async def reap(server: uvicorn.Server) -> None:

@@ -23,7 +23,8 @@ from jobcast.cancellation import heeded, is_to_end
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S: Final = 10
+HEARTBEAT_S: Final = 5
+"""aiormq takes three times this and a bit of silence for a dead link: about 20 s."""
 CONNECT_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 3.0

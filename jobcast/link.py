@@ -20,7 +20,7 @@ from jobcast.names import LIFECYCLE
 CONNECT_S: Final = 10.0
 CONFIRM_S: Final = 30.0
 CLOSE_S: Final = 5.0
-HEARTBEAT_S: Final = 10
+HEARTBEAT_S: Final = 5
 """aiormq takes three and a bit of these of silence for a dead link; its own 60 would be minutes."""
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -49,9 +50,22 @@ def connect(url: str, *, name: str = "jobcast", connections_max: int = 50, **opt
         "retry": Retry(NoBackoff(), 0),
         "max_connections": connections_max,
     }
-    # Blocking: a burst of readers waits its turn for a connection instead of failing.
-    pool = BlockingConnectionPool.from_url(url, timeout=ANSWER_TIMEOUT_S, **(settings | options))
+    pool = _Pool.from_url(url, timeout=ANSWER_TIMEOUT_S, **(settings | options))
     return Redis.from_pool(pool)
+
+
+class _Pool(BlockingConnectionPool):
+    """Blocking: a burst of readers waits its turn for a connection instead of failing.
+
+    When one connection has broken in use, the idle ones are given up too: on a link that is dead
+    without a word each of them would cost another reader the whole time-out.
+    """
+
+    async def release(self, connection: AbstractConnection) -> None:
+        broken = not connection.is_connected
+        await super().release(connection)
+        if broken:
+            await self.disconnect(inuse_connections=False)
 
 
 def database(redis: Redis) -> int:

@@ -172,7 +172,7 @@ class StateService:
                 failures += 1
                 self._figures.waited()
                 log.warning("the batch waits: %s", error)
-                await asyncio.sleep(uniform(0, min(RETRY_MAX_S, 0.05 * 2**failures)))  # noqa: S311
+                await asyncio.sleep(uniform(0, min(RETRY_MAX_S, 0.05 * 2 ** min(failures, 10))))  # noqa: S311
             except Exception as error:
                 for key in pending:
                     live.forget(key)
