@@ -16,7 +16,9 @@ from notifier.keys import OwnerKeys
 from notifier.store import Snapshot, Store
 
 START: Final = "0-0"
-PAGE: Final = 500
+PAGE: Final = 100
+PORTION_BYTES: Final = 131_072
+"""A reader that does not read holds what was read for it."""
 _CURSOR: Final = re.compile(r"\A\d{1,15}-\d{1,10}\Z", re.ASCII)
 
 
@@ -41,6 +43,13 @@ class Entry(Struct, frozen=True):
     body: bytes
 
 
+class Portion(Struct, frozen=True):
+    """Some entries in order, and whether there may be more after them."""
+
+    entries: list[Entry]
+    more: bool
+
+
 class Feed:
     """Reads feeds. Raises `StoreUnavailable`, and nothing else of Redis."""
 
@@ -54,13 +63,20 @@ class Feed:
             newest: Any = await self._redis.xrevrange(OwnerKeys(owner).feed, count=1)
         return newest[0][0].decode() if newest else START
 
-    async def after(self, owner: str, cursor: str, count: int = PAGE) -> list[Entry]:
-        """At most `count` entries after the cursor."""
+    async def after(self, owner: str, cursor: str) -> Portion:
+        """Entries after the cursor, as many as a bounded number of bytes holds, at least one."""
         with translated():
             found: Any = await self._redis.xrange(
-                OwnerKeys(owner).feed, f"({cursor}", "+", count=count
+                OwnerKeys(owner).feed, f"({cursor}", "+", count=PAGE
             )
-        return [await self._entry(owner, name.decode(), fields) for name, fields in found]
+        entries: list[Entry] = []
+        size = 0
+        for name, fields in found:
+            entries.append(await self._entry(owner, name.decode(), fields))
+            size += len(entries[-1].body)
+            if size >= PORTION_BYTES:
+                break
+        return Portion(entries, len(entries) < len(found) or len(found) == PAGE)
 
     async def resumes(self, owner: str, cursor: str) -> bool:
         """Whether nothing is missing between the cursor and what follows it."""

@@ -177,7 +177,7 @@ class Hub:
         """Read what pub/sub did not bring. A feed that has lost the place: everybody reads."""
         while True:
             before = owner.last
-            entries = await self._feed.after(owner.name, before)
+            entries = (await self._feed.after(owner.name, before)).entries
             if owner.last != before:
                 continue  # another task has been here meanwhile
             if not entries:

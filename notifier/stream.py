@@ -1,17 +1,18 @@
 """One stream's reading of one owner's feed: where it stands, and what it has still to say."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from sys import intern
 from typing import Final
 
 from jobcast.job import Job, Status
-from notifier.feed import PAGE, Entry, position
+from notifier.feed import PORTION_BYTES, Entry, position
 from notifier.listener import ENDS, Item, Listener, item_of
 from notifier.reader import Reader
 from notifier.store import Snapshot
 
 SNAPSHOTS: Final = 50
+SNAPSHOTS_AT_FIRST: Final = 10
 SETTLE_S: Final = 30.0
 """For so long after the opening, changes may still arrive that it has told already."""
 WORKING: Final = (Status.RUNNING, Status.CANCEL_PENDING)
@@ -91,10 +92,10 @@ class Stream:
     async def caught_up(self, place: Place) -> Items:
         """The feed from the place to its end."""
         while True:
-            entries = await self.reader.feed.after(self.owner, place.cursor, PAGE)
-            if items := self._read(entries, place):
+            portion = await self.reader.feed.after(self.owner, place.cursor)
+            if items := self._read(portion.entries, place):
                 yield items
-            if len(entries) < PAGE or self.over:
+            if not portion.more or self.over:
                 return
 
     def _read(self, entries: list[Entry], place: Place) -> list[Item]:
@@ -145,11 +146,10 @@ class Stream:
 
     async def snapshots(self, place: Place, index: str) -> Items:
         """The jobs of an opening, page by page, at the pace at which they are taken."""
-        after: str | None = None
+        after, limit = None, SNAPSHOTS_AT_FIRST
         while True:
-            page = await self.reader.store.page(
-                self.owner, index=index, after=after, limit=SNAPSHOTS
-            )
+            page = await self.reader.store.page(self.owner, index=index, after=after, limit=limit)
+            limit = _limit_after(page.jobs, limit)
             items = [Item("snapshot", snapshot.body) for snapshot in page.jobs]
             for item, snapshot in zip(items, page.jobs, strict=True):
                 place.sent[intern(item.job.id)] = snapshot.version  # streams share it
@@ -163,9 +163,10 @@ class Stream:
         """After a resume: the feed after the place, and each running job's progress once."""
         async for items in self.caught_up(place):
             yield items
-        after: str | None = None
+        after, limit = None, SNAPSHOTS_AT_FIRST
         while not self.over:
-            jobs, after, tail = await self._running(after)
+            jobs, after, tail = await self._running(after, limit)
+            limit = _limit_after(jobs, limit)
             ended: set[str] = set()
             if position(tail) > place.at:
                 # The jobs have moved past the place: no version may be told before its entry.
@@ -179,11 +180,13 @@ class Stream:
             if after is None:
                 return
 
-    async def _running(self, after: str | None) -> tuple[list[Snapshot], str | None, str]:
+    async def _running(
+        self, after: str | None, limit: int
+    ) -> tuple[list[Snapshot], str | None, str]:
         """Jobs that may have progressed, where they go on, and the feed's cursor then."""
         store = self.reader.store
         if self.job_id is None:
-            page, tail = await store.page_with_tail(self.owner, after=after, limit=SNAPSHOTS)
+            page, tail = await store.page_with_tail(self.owner, after=after, limit=limit)
             return page.jobs, page.next, tail
         found, tail = await store.read_with_tail(self.owner, self.job_id)
         return [found] if isinstance(found, Snapshot) else [], None, tail
@@ -191,12 +194,21 @@ class Stream:
     async def end_after(self, cursor: str) -> bool:
         """Whether the job's end, or its deletion, stands in the feed after the cursor."""
         while True:
-            entries = await self.reader.feed.after(self.owner, cursor, PAGE)
+            portion = await self.reader.feed.after(self.owner, cursor)
+            entries = portion.entries
             if any(entry.job_id == self.job_id and entry.event in ENDS for entry in entries):
                 return True
-            if len(entries) < PAGE:
+            if not portion.more:
                 return False
             cursor = entries[-1].cursor
+
+
+def _limit_after(jobs: Sequence[Snapshot], limit: int) -> int:
+    """How many jobs to read next, so that they take about as many bytes as a portion of a feed."""
+    if not jobs:
+        return limit
+    mean = sum(len(job.body) for job in jobs) // len(jobs)
+    return max(1, min(SNAPSHOTS, PORTION_BYTES // max(mean, 1)))
 
 
 def _progress(snapshot: Snapshot, place: Place) -> Item | None:

@@ -130,7 +130,13 @@ class Lab:
 
     async def entries(self, cursor: str = "0-0") -> list[Entry]:
         """The feed after the cursor."""
-        return await self.feed.after(self.owner, cursor, 100_000)
+        entries: list[Entry] = []
+        more = True
+        while more:
+            portion = await self.feed.after(self.owner, cursor)
+            entries, more = entries + portion.entries, portion.more
+            cursor = entries[-1].cursor if more else cursor
+        return entries
 
     async def words(self) -> list[str]:
         return [entry.event for entry in await self.entries()]
