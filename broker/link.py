@@ -18,8 +18,8 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from broker.errors import BrokerUnavailable
-from broker.tolerance import tolerate_bad_properties
 from jobcast.cancellation import heeded, is_to_end
+from jobcast.tolerance import tolerate_bad_properties
 
 log = logging.getLogger(__name__)
 

@@ -1,49 +1,17 @@
-"""The command line. It reads the environment, starts the event loop, and says what went wrong in
-one line.
+"""The command line: which commands there are. Each says what went wrong in one line.
 
 Exit codes of `wait` and `watch`: 0 succeeded, 3 failed, 4 canceled, 5 timed out, 6 no such job or
 no longer; of all commands: 1 the service or the broker did not do it, 2 wrong usage. `run` has the
 exit code of its command.
 """
 
-import asyncio
 import logging
-import os
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import aclosing
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NoReturn, TypeVar
-from uuid import uuid4
 
-import msgspec
 import typer
-from rich.console import Console
 
-from jobcast.client import Client, Filters
-from jobcast.display import Bars, Lines, line_of, print_table
-from jobcast.environment import Environment
-from jobcast.errors import BadSetting, JobcastError
-from jobcast.events import EXECUTORS, Event
-from jobcast.job import DEFAULT_OPERATION, Job, Status
-from jobcast.outbox import InvalidEvent, checked
-from jobcast.problems import JobGone, JobNotFound
-from jobcast.reporter import Description, Reporter, Undelivered
-from jobcast.run import run as run_command
-
-EXIT: Final[Mapping[Status, int]] = {
-    Status.SUCCEEDED: 0,
-    Status.FAILED: 3,
-    Status.CANCELED: 4,
-}
-TROUBLE: Final = 1
-USAGE: Final = 2
-TIMED_OUT: Final = 5
-NO_SUCH_JOB: Final = 6
-INTERRUPTED: Final = 130
-FLUSH_S: Final = 10.0
-
-T = TypeVar("T")
+from jobcast import commands_dead as dead
+from jobcast import commands_jobs as jobs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,240 +19,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Report jobs, watch them, wait for their end.",
 )
+app.command(context_settings={"allow_interspersed_args": False})(jobs.run)
+app.command()(jobs.watch)
+app.command()(jobs.wait)
+app.command("list")(jobs.list_jobs)
+app.command()(jobs.report)
 
-Owner = Annotated[str, typer.Option(help="The user the job belongs to.")]
-Operation = Annotated[str, typer.Option(help="What kind of work it is.")]
-Label = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, repeated.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
-Which = Annotated[list[str] | None, typer.Option(help="Repeated: any of them.")]
-
-KINDS: Final = {kind.type.removeprefix("job."): kind for kind in EXECUTORS}
-
-
-@app.command(context_settings={"allow_interspersed_args": False})
-def run(  # noqa: PLR0913 - one parameter for each option of the command line
-    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
-    *,
-    owner: Owner,
-    operation: Operation = "run",
-    id: Annotated[str | None, typer.Option(help="The job's id; default: a random one.")] = None,
-    name: Annotated[str | None, typer.Option(help="Default: the program.")] = None,
-    group: Annotated[str | None, typer.Option(help="The job group.")] = None,
-    label: Label = None,
-    lease: Annotated[float | None, typer.Option(help="Seconds; dead if silent for longer.")] = None,
-    flush: Annotated[
-        float, typer.Option(help="Seconds to wait for the broker at the end.")
-    ] = FLUSH_S,
-) -> None:
-    """Run any command as a job: its output gives the progress, its exit code the end.
-
-    The exit code is the command's. Needs JOBCAST_AMQP_URL.
-    """
-    description: Description = {"owner": owner, "operation": operation}
-    description["name"] = (name or os.path.basename(command[0]))[:256]
-    if group is not None:
-        description["group"] = group
-    if lease is not None:
-        description["lease_s"] = lease
-    if label:
-        description["labels"] = _labels(label)
-    raise typer.Exit(_finish(_run(command, id, description, flush)))
-
-
-async def _run(
-    command: Sequence[str], job_id: str | None, description: Description, flush_s: float
-) -> int:
-    code: int | None = None
-    job_id = job_id or str(uuid4())
-    _say(f"job {job_id}")
-    try:
-        async with (
-            Reporter(_amqp_url(), owner=description["owner"], close_s=flush_s) as reporter,
-            reporter.job(job_id, **description) as job,
-        ):
-            code = await run_command(command, job)
-    except Undelivered as error:
-        _say(f"job {job_id}: {error}; the service does not know how it ended")
-    except asyncio.CancelledError:
-        if code is None:
-            raise
-        _say(f"job {job_id}: interrupted before the broker has confirmed its end")
-    return TROUBLE if code is None else code
-
-
-@app.command()
-def watch(job_id: JobId, json: AsJson = False) -> None:
-    """Follow one job to its end, live. Needs JOBCAST_URL and JOBCAST_TOKEN."""
-    raise typer.Exit(_finish(_watch(job_id, json)))
-
-
-async def _watch(job_id: str, json: bool) -> int:
-    console = Console()
-    display = Bars(console) if console.is_terminal and not json else Lines(console, json=json)
-    last: Job | None = None
-    async with _client() as client, aclosing(client.watch(job_id)) as changes:
-        with display:
-            async for change in changes:
-                last = change.job
-                display.show(change)
-    return NO_SUCH_JOB if last is None else EXIT.get(last.status, NO_SUCH_JOB)
-
-
-@app.command()
-def wait(
-    job_id: JobId,
-    timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds; default: for ever.")
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Wait until a job has ended; the exit code tells how: 0 succeeded, 3 failed, 4 canceled,
-    5 timed out, 6 no such job or no longer.
-    """
-    raise typer.Exit(_finish(_wait(job_id, timeout, json)))
-
-
-async def _wait(job_id: str, timeout_s: float | None, json: bool) -> int:
-    async with _client() as client:
-        job = await client.wait(job_id, timeout_s)
-    typer.echo(msgspec.json.encode(job).decode() if json else line_of(job))
-    return EXIT[job.status]
-
-
-@app.command("list")
-def list_jobs(  # noqa: PLR0913 - one parameter for each option of the command line
-    *,
-    status: Which = None,
-    outcome: Which = None,
-    operation: Which = None,
-    group: Which = None,
-    label: Label = None,
-    owner: Annotated[str | None, typer.Option(help="Another owner, or * (admin).")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
-    json: AsJson = False,
-) -> None:
-    """List your jobs, newest first."""
-    filters: Filters = {}
-    chosen = {"status": status, "outcome": outcome, "operation": operation, "group": group}
-    filters.update({k: v for k, v in chosen.items() if v})  # type: ignore[typeddict-item]
-    if label:
-        filters["labels"] = _labels(label)
-    if owner is not None:
-        filters["owner"] = owner
-    raise typer.Exit(_finish(_list(filters, limit, json)))
-
-
-async def _list(filters: Filters, limit: int, json: bool) -> int:
-    jobs: list[Job] = []
-    async with (
-        _client() as client,
-        aclosing(client.list(page_size=min(limit, 500), **filters)) as found,
-    ):
-        async for job in found:
-            jobs.append(job)
-            if len(jobs) == limit:
-                break
-    if json:
-        for job in jobs:
-            typer.echo(msgspec.json.encode(job).decode())
-    else:
-        print_table(jobs)
-    return 0
-
-
-@app.command()
-def report(  # noqa: PLR0913 - one parameter for each option of the command line
-    kind: Annotated[str, typer.Argument(metavar="TYPE", help=", ".join(KINDS))],
-    job_id: JobId,
-    *,
-    owner: Owner,
-    percent: Annotated[float | None, typer.Option(help="0 to 100.")] = None,
-    message: Annotated[str | None, typer.Option(help="The last words.")] = None,
-    data: Annotated[str, typer.Option(help="Further fields, as a JSON object.")] = "{}",
-    attempt: Annotated[int, typer.Option(min=1)] = 1,
-    http: Annotated[
-        bool, typer.Option("--http", help="By POST /v1/events, not over AMQP.")
-    ] = False,
-) -> None:
-    """Publish one lifecycle event. Needs JOBCAST_AMQP_URL, or with --http JOBCAST_URL."""
-    said = {"percent": percent, "message": message}
-    facts = {name: value for name, value in said.items() if value is not None}
-    common = {"job_id": job_id, "owner": owner, "attempt": attempt}
-    event = _event(kind, data, facts, common)
-    raise typer.Exit(_finish(_report(event, http)))
-
-
-async def _report(event: Event, http: bool) -> int:
-    if http:
-        async with _client() as client:
-            await client.report(event)
-        return 0
-    async with Reporter(_amqp_url(), owner=event.owner, close_s=FLUSH_S) as reporter:
-        await reporter.send(event)
-    return 0
-
-
-def _event(kind: str, data: str, facts: dict[str, Any], common: dict[str, Any]) -> Event:
-    """The event as typed in; leaves with one line if it is not one."""
-    type_ = KINDS.get(kind.removeprefix("job."))
-    if type_ is None:
-        _fail(f"{kind}: one of {', '.join(KINDS)} is wanted", USAGE)
-    allowed = {field.name for field in msgspec.structs.fields(type_)} - set(Event.__struct_fields__)
-    try:
-        fields = msgspec.json.decode(data, type=dict[str, Any]) | facts
-        if unknown := set(fields) - allowed:
-            _fail(f"{type_.type} has no {', '.join(sorted(unknown))}", USAGE)
-        named = {"id": str(uuid4()), "source": "/jobcast/cli", "time": datetime.now(UTC)} | common
-        event = msgspec.json.decode(msgspec.json.encode(fields | named), type=type_)
-        checked(event, DEFAULT_OPERATION)
-    except (msgspec.DecodeError, ValueError) as error:
-        _fail(f"{type_.type}: {error}", USAGE)
-    return event
-
-
-def _labels(pairs: Sequence[str]) -> dict[str, str]:
-    for pair in pairs:
-        if not pair.partition("=")[1]:
-            _fail(f"--label {pair}: NAME=VALUE is wanted", USAGE)
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
-
-
-def _amqp_url() -> str:
-    default = "amqp://guest:guest@127.0.0.1:5672/"
-    return Environment(os.environ).url("JOBCAST_AMQP_URL", default, schemes=("amqp", "amqps"))
-
-
-def _client() -> Client:
-    environment = Environment(os.environ)
-    url = environment.url("JOBCAST_URL", "http://127.0.0.1:8080", schemes=("http", "https"))
-    return Client(url, environment.optional("JOBCAST_TOKEN"))
-
-
-def _finish(work: Coroutine[Any, Any, int]) -> int:
-    """Runs it and answers the exit code; what was to be expected is told in one line."""
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except TimeoutError as error:
-        _say(str(error))
-        return TIMED_OUT
-    except (JobNotFound, JobGone) as error:
-        _say(str(error))
-        return NO_SUCH_JOB
-    except JobcastError as error:
-        _say(str(error))
-        return USAGE if isinstance(error, InvalidEvent | BadSetting) else TROUBLE
-
-
-def _say(text: str) -> None:
-    typer.echo(f"jobcast: {text}", err=True)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    _say(text)
-    raise typer.Exit(code)
+letters = typer.Typer(no_args_is_help=True, help="Look after dead letters, for operators.")
+letters.command("list")(dead.list_letters)
+letters.command()(dead.show)
+letters.command()(dead.retry)
+letters.command()(dead.drop)
+app.add_typer(letters, name="dead")
 
 
 def main() -> None:

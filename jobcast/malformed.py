@@ -9,8 +9,13 @@ from msgspec import Struct
 from jobcast.errors import Refusal
 
 PREFIXES: Final = ("cloudEvents_", "cloudEvents:")
-HEADERS_MAX: Final = 32
-HEADER_MAX: Final = 512
+HEADERS_MAX: Final = 16
+HEADER_MAX: Final = 1_024
+KNOWN: Final = frozenset(
+    {"specversion", "id", "source", "type", "subject", "owner"}
+    | {"time", "attempt", "sequence", "traceparent"}
+)
+"""What an event is read from: kept before all others."""
 
 
 class Malformed(Struct, frozen=True):
@@ -62,4 +67,5 @@ def _kept_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in headers.items()
         if name.startswith(PREFIXES) and isinstance(value, str | int)
     ]
+    named.sort(key=lambda one: one[0][len(PREFIXES[0]) :].lower() not in KNOWN)
     return dict(named[:HEADERS_MAX])

@@ -328,3 +328,26 @@ async def test_a_watcher_survives_an_interruption(told: Told) -> None:
         await eventually(lambda: len(api.requests) == 2)
     assert watched.code == 0
     assert len(watched.out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("retry",), "either ids or --all"),
+        (("drop", "a1", "--all"), "either ids or --all"),
+        (("drop", "--reason", "poison", "a1"), "--reason goes with --all"),
+        (("retry", ""), "an id is wanted, or"),
+        (("show", ""), "an id is wanted, or"),
+    ],
+)
+async def test_dead_letters_are_named_or_meant_all(args: tuple[str, ...], words: str) -> None:
+    ended = await jobcast("dead", *args, env={"JOBCAST_AMQP_URL": NOWHERE})
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert words in ended.err
+
+
+async def test_dead_letters_out_of_reach_are_one_line() -> None:
+    for args in (("list",), ("show", "a"), ("retry", "--all"), ("drop", "--all", "--yes")):
+        ended = await jobcast("dead", *args, env={"JOBCAST_AMQP_URL": NOWHERE})
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert "sesame" not in ended.err

@@ -17,7 +17,16 @@ UNREADABLE: Final = "application/x-unreadable-properties"
 FIXED: Final = struct.Struct(">HHQ")  # class id, weight, body size
 TAG: Final = struct.Struct(">QB")  # delivery tag, redelivered
 
-_ERRORS: Final = (ValueError, OverflowError, OSError, struct.error, IndexError, TypeError, KeyError)
+_ERRORS: Final = (
+    ValueError,
+    OverflowError,
+    OSError,
+    struct.error,
+    IndexError,
+    TypeError,
+    KeyError,
+    RecursionError,  # tables in tables: 128 KiB of headers hold 18,000 of them
+)
 _strict_header = ContentHeader.unmarshal
 _strict_deliver = Basic.Deliver.unmarshal
 

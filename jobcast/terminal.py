@@ -1,0 +1,59 @@
+"""What every command shares: exit codes, the environment, and telling trouble in one line."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from jobcast.client import Client
+from jobcast.environment import Environment
+from jobcast.errors import BadSetting, JobcastError
+from jobcast.outbox import InvalidEvent
+from jobcast.problems import JobGone, JobNotFound
+
+TROUBLE: Final = 1
+USAGE: Final = 2
+TIMED_OUT: Final = 5
+NO_SUCH_JOB: Final = 6
+INTERRUPTED: Final = 130
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def amqp_url() -> str:
+    default = "amqp://guest:guest@127.0.0.1:5672/"
+    return Environment(os.environ).url("JOBCAST_AMQP_URL", default, schemes=("amqp", "amqps"))
+
+
+def client() -> Client:
+    environment = Environment(os.environ)
+    url = environment.url("JOBCAST_URL", "http://127.0.0.1:8080", schemes=("http", "https"))
+    return Client(url, environment.optional("JOBCAST_TOKEN"))
+
+
+def finish(work: Coroutine[Any, Any, int]) -> int:
+    """Runs it and answers the exit code; what was to be expected is told in one line."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except TimeoutError as error:
+        say(str(error))
+        return TIMED_OUT
+    except (JobNotFound, JobGone) as error:
+        say(str(error))
+        return NO_SUCH_JOB
+    except JobcastError as error:
+        say(str(error))
+        return USAGE if isinstance(error, InvalidEvent | BadSetting) else TROUBLE
+
+
+def say(text: str) -> None:
+    typer.echo(f"jobcast: {text}", err=True)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    say(text)
+    raise typer.Exit(code)
