@@ -19,6 +19,7 @@ from jobcast.change import State, Verdict, reference
 from jobcast.errors import JobcastError
 from jobcast.events import Commented, Event, Recorded
 from jobcast.fold import advance
+from jobcast.job import Status
 from jobcast.malformed import fingerprint
 from jobcast.message import Incoming
 from jobcast.notification import Notice, command
@@ -245,7 +246,7 @@ class StateService:
             after = applied(folded.held, plan, cursors)
             live.put(folded.key, after)
             tellings += tellings_of(plan, after, cursors, progress=self._rules.amqp_progress)
-            if folded.command and after.state is not None:
+            if folded.command and after.state and after.state.job.status is Status.CANCEL_PENDING:
                 notice = Notice(job=after.state.job, snapshot=b"", event="cancel", cursor="")
                 tellings.append(Telling([command(notice)], None))
         self._figures.committed(len(plans) - len(lost), seconds, changes)

@@ -17,11 +17,13 @@ from jobcast.names import LIFECYCLE
 from jobcast.wire import STRUCTURED, encode_event
 from notifier.connection import translated
 from notifier.keys import LEASES, leased_job
-from notifier.leases import overdue_at
+from notifier.leases import limit_ms, overdue_at
 from notifier.store import Held, Store
 
 CLAIM_MS: Final = 30_000
 CLAIMED_MAX: Final = 200
+AGAIN_MS: Final = 1_000
+"""After a look, the next is at most a lease and this away."""
 SOURCE: Final = "/jobcast"
 
 CLAIM: Final = """
@@ -50,7 +52,8 @@ class Watch:
     async def look(self, now: int, hearing_since: int) -> list[Lost]:
         """Claim the jobs that are due for a look; the verdicts on those that are overdue.
 
-        A claimed job is due again after 30 s, so a verdict that is not told is made again.
+        A claimed job is due again after 30 s at most, so a verdict that is not told is made again;
+        and after a lease and a second, so one that was void does not hide a death soon after it.
         Raises `StoreUnavailable`.
         """
         with translated():
@@ -80,11 +83,16 @@ def judged(
             looked.over.append(member)
             continue
         at = overdue_at(state.job, state.heard_at, orphan_ms, hearing_since)
-        if at is None:
+        limit = limit_ms(state.job, orphan_ms)
+        if at is None or limit is None:
             looked.over.append(member)
-        elif at > now:
-            looked.later[member] = at
+            continue
+        # Whoever is heard of after this look, and then dies, is overdue a lease later.
+        again = now + limit + AGAIN_MS
+        if at > now:
+            looked.later[member] = min(at, again)
         else:
+            looked.later[member] = min(now + CLAIM_MS, again)
             job = state.job
             named = f"lost/{job.owner}/{job.id}/{job.version}/{state.heard_at}"
             looked.lost.append(
