@@ -166,7 +166,7 @@ async def test_dropping_everything_on_a_terminal_asks(
 
 
 async def test_a_retry_that_is_interrupted_says_how_far_it_came_and_loses_nothing(url: str) -> None:
-    ids = names(2_000)
+    ids = names(10_000)  # so many take longer than it takes to interrupt it
     await put(url, letters(ids))
     async with started(url, "retry", "--all") as process:
         await eventually(lambda: depth(url, STATE))
