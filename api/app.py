@@ -1,26 +1,36 @@
 """The composition root of the HTTP process: opens the parts, and builds the app on them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from api import sessions, streams
+from api import streams
+from api.bearer import Terms
 from api.figures import ApiFigures
+from api.gate import Gate, Rules
 from api.health import Health
-from api.identity import Gate
+from api.identity import Credentials
 from api.ingest import Ingest
+from api.issuer import Issuer
 from api.jobs import Jobs
 from api.limits import Rate
+from api.manners import Cors
 from api.metrics import Metrics, opened_metrics
 from api.problems import HANDLERS
+from api.secret import Secret
+from api.sessions import Sessions
 from api.settings import Settings
 from api.streams import Streams
+from api.tenure import Tenure
+from api.tickets import Tickets
 from api.users import Users
+from api.waits import Waits
 from broker.outlet import Outlet, opened_outlet
+from notifier.connection import connect
 from notifier.reader import Reader, opened_reader
 
 
@@ -28,7 +38,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the app is built on."""
 
     settings: Settings
-    users: Users
+    credentials: Credentials
+    tenure: Tenure
     reader: Reader
     outlet: Outlet
     streams: Streams
@@ -45,32 +56,57 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     users = Users(settings.users_file, {settings.service_user})
     figures = ApiFigures(settings.streams_max)
     async with (
+        opened_credentials(settings, users) as credentials,
         opened_reader(settings.redis_url) as reader,
         opened_outlet(settings.amqp_url, "jobcast api") as outlet,
         opened_metrics(settings, figures, outlet) as metrics,
     ):
-        open_streams = Streams(reader, settings, figures)
-        sweep = asyncio.create_task(open_streams.sweep())
-        try:
+        tenure = Tenure(users)
+        open_streams = Streams(reader, settings, figures, tenure)
+        async with running(open_streams.sweep(), tenure.keep()):
             yield Parts(
                 settings=settings,
-                users=users,
+                credentials=credentials,
+                tenure=tenure,
                 reader=reader,
                 outlet=outlet,
                 streams=open_streams,
                 metrics=metrics,
             )
-        finally:
-            sweep.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweep
+
+
+@asynccontextmanager
+async def opened_credentials(settings: Settings, users: Users) -> AsyncIterator[Credentials]:
+    """With an issuer, its keys and the service's own are kept for the block. Raises BadSetting."""
+    async with AsyncExitStack() as stack:
+        redis = connect(settings.redis_url, name="jobcast-secret", connections_max=1)
+        stack.push_async_callback(redis.aclose)
+        secret, issuer = Secret(redis), None
+        if settings.jwt_issuer and settings.jwt_audience and settings.jwt_jwks:
+            terms = Terms(settings.jwt_issuer, settings.jwt_audience)
+            issuer = Issuer(terms, settings.jwt_jwks, users.may_be_called)
+            await stack.enter_async_context(running(secret.keep(), issuer.keep()))
+        yield Credentials(users, secret, issuer)
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Loops without an end, for the block."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def build(parts: Parts) -> ASGIApp:
     """The app as a value; it owns nothing that has to be closed."""
     stream_routes = streams.routes(parts.streams)
     figures = parts.streams.figures
-    jobs = Jobs(parts.reader).routes()
+    settings, secret = parts.settings, parts.credentials.secret
+    jobs = Jobs(parts.reader, Waits(parts.tenure, settings.waits_per_user)).routes()
     for route in jobs:
         route.app = figures.polled(route.app)
     app = Starlette(
@@ -79,7 +115,8 @@ def build(parts: Parts) -> ASGIApp:
             *jobs,
             *stream_routes,
             *Ingest(parts.outlet).routes(),
-            *sessions.routes(),
+            *Sessions(secret).routes(),
+            *Tickets(secret).routes(),
             *parts.metrics.routes(),
         ],
         exception_handlers=HANDLERS,
@@ -89,6 +126,9 @@ def build(parts: Parts) -> ASGIApp:
         app,
         streams=lambda scope: streams.find_stream(scope, stream_routes),
         counted=figures.counted,
-        users=parts.users,
-        rate=Rate(parts.settings.requests_per_s),
+        rules=Rules(
+            by=parts.credentials,
+            rate=Rate(settings.requests_per_s),
+            cors=Cors(settings.cors_origins),
+        ),
     )

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KINDS: Final = ("feed", "job")
 ANSWERS: Final = ("fresh", "resumed", "reset", "none")
-CUTS: Final = ("stuck", "shutdown", "unavailable")
+CUTS: Final = ("stuck", "shutdown", "unavailable", "revoked", "expired")
 PUT_OFF: Final = ("user-limit", "process-limit", "rate", "draining", "unavailable")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

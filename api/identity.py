@@ -1,44 +1,60 @@
-"""Who asks: authentication before routing, on every path below /v1 and for /metrics.
+"""Who asks, by what, and what that allows.
 
-Owns: credentials (Bearer, Basic with the token as password, session cookie), the same-origin check
-of cookies, the rate per user, the request's id. Promises: no handler behind it runs without an
-`Identity` in the scope. Never: asks Redis or RabbitMQ, logs a credential.
+Owns the ways in which a credential becomes an `Identity`: Bearer and Basic with a token of the
+users file or with a JWT of the issuer, the session cookie, a ticket in the URL. Promises: the most
+explicit credential counts alone (header, then ticket, then cookie), and no good one rescues a bad
+one. Where a user of the issuer has the name of one in the file they are the same owner, and each
+credential brings its own roles: the claim's, or the file's. Never: asks the network, logs a
+credential.
 """
 
 import base64
-import math
-import secrets
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import cookie_parser
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
-from api.limits import Rate
+from api import seal, session
+from api.issuer import Issuer
 from api.problems import Problem, invalid
-from api.session import COOKIE, sealed_by, user_of
+from api.secret import Secret
+from api.session import COOKIE
+from api.ticket import right
 from api.users import User, Users, digest
 from jobcast.names import is_owner
 
-CHALLENGE: Final = 'Bearer realm="jobcast"'
-BASIC: Final = 'Basic realm="jobcast", charset="UTF-8"'
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+FOLLOWS: Final = "subscriber"  # the role that a ticket lends
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who asks, and by what. `token_sha256` is the hash of the token behind the credential."""
+    """Who asks, and by what.
+
+    `token_sha256`: hash of the token behind the credential, empty for an issuer's user.
+    `expires_at`: seconds since 1970, None for a credential that does not expire by itself.
+    `job`, `owner`: the one job that a ticket opens, and whose it is; None for all else.
+    """
 
     user: str
     roles: Collection[str]
-    by: Literal["token", "cookie"]
+    by: Literal["token", "jwt", "cookie", "ticket"]
     token_sha256: str
+    expires_at: float | None = None
+    job: str | None = None
+    owner: str | None = None
 
     def has(self, role: str) -> bool:
         return role in self.roles or "admin" in self.roles
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """All by which somebody can be known. Without an issuer no JWT is read."""
+
+    users: Users
+    secret: Secret
+    issuer: Issuer | None = None
 
 
 def identity_of(scope: Scope) -> Identity:
@@ -56,9 +72,10 @@ def require(scope: Scope, role: str) -> Identity:
 
 def read_owner(scope: Scope, query: QueryParams) -> str:
     """Whose jobs are read: one's own, or for an admin those of `owner=NAME`. Raises Problem."""
-    identity = require(scope, "subscriber")
-    owner = query.get("owner", identity.user)
-    if owner == identity.user:
+    identity = require(scope, FOLLOWS)
+    own = identity.owner or identity.user
+    owner = query.get("owner", own)
+    if owner == own:
         return owner
     if "admin" not in identity.roles:
         raise Problem("forbidden", "owner: the role admin is wanted to read for another owner")
@@ -67,128 +84,113 @@ def read_owner(scope: Scope, query: QueryParams) -> str:
     return owner
 
 
-def authenticate(headers: Headers, users: Users, now: float) -> Identity | None:
-    """`now` in seconds since 1970. An `Authorization` header is never rescued by a cookie."""
+def authenticate(
+    headers: Headers, ticket: str | None, by: Credentials, now: float
+) -> Identity | None:
+    """`now` in seconds since 1970. Raises CannotTell."""
     authorization = headers.get("authorization")
-    if authorization is None:
-        return _by_cookie(headers, users, now)
+    if authorization is not None:
+        return _by_header(authorization, by, now)
+    if ticket is not None:
+        return _by_ticket(ticket, by, now)
+    value = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+    return None if value is None else _by_cookie(value, by, now)
+
+
+def by_password(name: str, password: str, by: Credentials, now: float) -> Identity | None:
+    """The user of this name, by a token or JWT as password. Raises CannotTell."""
+    identity = _by_token(password, by, now)
+    return identity if identity is not None and identity.user == name else None
+
+
+def holds(identity: Identity, users: Users, now: float) -> bool:
+    """Whether what opened the door would open it still: not expired, the token not rotated out, the
+    user neither removed nor without a role that they came with."""
+    if identity.expires_at is not None and identity.expires_at <= now:
+        return False
+    if not identity.token_sha256:
+        return True  # the issuer's word counts until it expires
+    user = users.by_name(identity.user)
+    if user is None or identity.token_sha256 not in _hashes(user):
+        return False
+    lent = {"admin"} if identity.owner not in {None, identity.user} else set()
+    return all(role in user.roles or "admin" in user.roles for role in {*identity.roles, *lent})
+
+
+def _by_header(authorization: str, by: Credentials, now: float) -> Identity | None:
     scheme, _, credential = authorization.partition(" ")
     match scheme.lower():
         case "bearer":
-            return _by_token(users.by_token(credential.strip()), credential.strip())
+            return _by_token(credential.strip(), by, now)
         case "basic":
-            return _by_password(credential, users)
+            return _by_basic(credential.strip(), by, now)
         case _:
             return None
 
 
-def _by_token(user: User | None, token: str) -> Identity | None:
-    return None if user is None else Identity(user.name, user.roles, "token", digest(token))
+def _by_token(token: str, by: Credentials, now: float) -> Identity | None:
+    user = by.users.by_token(token)
+    if user is not None:
+        return Identity(user.name, user.roles, "token", digest(token))
+    claims = by.issuer.claims(token, now) if by.issuer is not None else None
+    if claims is None:
+        return None
+    return Identity(claims.user, claims.roles, "jwt", "", claims.expires_at)
 
 
-def _by_password(credential: str, users: Users) -> Identity | None:
+def _by_basic(credential: str, by: Credentials, now: float) -> Identity | None:
     try:
-        text = base64.b64decode(credential.strip(), validate=True).decode()
+        text = base64.b64decode(credential, validate=True).decode()
     except ValueError:
         return None
     # A name may hold colons, against RFC 7617, and a token made by hand may as well.
     for name, _, token in (text.rpartition(":"), text.partition(":")):
-        user = users.by_token(token)
-        if user is not None and user.name == name:
-            return _by_token(user, token)
+        identity = by_password(name, token, by, now)
+        if identity is not None:
+            return identity
     return None
 
 
-def _by_cookie(headers: Headers, users: Users, now: float) -> Identity | None:
-    value = cookie_parser(headers.get("cookie", "")).get(COOKIE)
-    user = users.by_name(user_of(value)) if value else None
-    if value is None or user is None:
+def _by_cookie(value: str, by: Credentials, now: float) -> Identity | None:
+    sealed = seal.opened(value, now)
+    if sealed is None:
         return None
-    hash_ = sealed_by(value, user.token_sha256, now)
-    return None if hash_ is None else Identity(user.name, user.roles, "cookie", hash_)
+    if session.is_issued(sealed):
+        if by.issuer is None or not sealed.made_with(by.secret.value, session.ISSUED_PURPOSE):
+            return None
+        name, roles = session.issued(sealed)
+        return Identity(name, roles, "cookie", "", sealed.expires)
+    user = by.users.by_name(sealed.payload)
+    key = _sealed_by(sealed, user, session.PURPOSE)
+    if user is None or key is None:
+        return None
+    return Identity(user.name, user.roles, "cookie", key, sealed.expires)
 
 
-def same_origin(headers: Headers) -> bool:
-    """Whether a browser says that the request comes from a page of ours. Silence is a no."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site in {"same-origin", "none"}  # none: the person's own doing
-    origin = headers.get("origin", "")
-    return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == headers.get("host")
+def _by_ticket(value: str, by: Credentials, now: float) -> Identity | None:
+    sealed = seal.opened(value, now)
+    said = right(sealed) if sealed is not None else None
+    if sealed is None or said is None:
+        return None
+    key: str | None = ""
+    if said.issued:
+        if by.issuer is None or not sealed.made_with(by.secret.value, said.purpose):
+            return None
+    else:
+        key = _sealed_by(sealed, by.users.by_name(said.maker), said.purpose)
+    if key is None:
+        return None
+    identity = Identity(said.maker, (FOLLOWS,), "ticket", key, sealed.expires, said.job, said.owner)
+    return identity if holds(identity, by.users, now) else None
 
 
-class Gate:
-    """Pure ASGI middleware: request id on every answer; below /v1 identity and rate.
-
-    `streams` answers with the app for a request that opens a stream. Such a request goes there
-    directly: the layers of `app` would cost every open stream 3 KB and every event three calls.
-    `counted` is told of every other answer.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        streams: Callable[[Scope], ASGIApp | None],
-        counted: Callable[[Scope, Send], Send],
-        users: Users,
-        rate: Rate,
-    ) -> None:
-        self._app = app
-        self._counted = counted
-        self._streams = streams
-        self._users = users
-        self._rate = rate
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        scope["request_id"] = secrets.token_hex(8)
-        stream = self._streams(scope)
-        refusal = self._refusal(scope, limited=stream is None) if _closed(scope["path"]) else None
-        if stream is not None and refusal is None:
-            await stream(scope, receive, send)
-            return
-        app = self._app if refusal is None else refusal.response()
-        await app(scope, receive, self._counted(scope, tagged(scope, send)))
-
-    def _refusal(self, scope: Scope, *, limited: bool) -> Problem | None:
-        headers = Headers(scope=scope)
-        identity = authenticate(headers, self._users, time.time())
-        if identity is None:
-            return _unauthorized(headers)
-        changes = scope["method"] not in SAFE_METHODS
-        if changes and identity.by == "cookie" and not same_origin(headers):
-            return Problem("cross-origin", "Sec-Fetch-Site or Origin: the same origin is wanted")
-        scope["identity"] = identity
-        # EventSource gives up on 429: streams keep count of themselves.
-        delay = self._rate.delay(identity.user) if limited else 0
-        return too_many(delay) if delay else None
+def _sealed_by(sealed: seal.Sealed, user: User | None, purpose: bytes) -> str | None:
+    """The hash, out of the user's own, that has sealed this value, or None if none has."""
+    for hexes in _hashes(user) if user is not None else ():
+        if sealed.made_with(bytes.fromhex(hexes), purpose):
+            return hexes
+    return None
 
 
-def _closed(path: str) -> bool:
-    return path in {"/v1", "/metrics"} or path.startswith("/v1/")
-
-
-def tagged(scope: Scope, send: Send) -> Send:
-    """`send` with the header `X-Request-Id`."""
-
-    async def send_tagged(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["X-Request-Id"] = scope["request_id"]
-        await send(message)
-
-    return send_tagged
-
-
-def _unauthorized(headers: Headers) -> Problem:
-    # A Basic challenge to a script makes the browser open its own password dialogue.
-    script = headers.get("sec-fetch-mode", "navigate") != "navigate"
-    challenge = CHALLENGE if script else f"{CHALLENGE}, {BASIC}"
-    return Problem("unauthorized", headers={"WWW-Authenticate": challenge})
-
-
-def too_many(delay_s: float) -> Problem:
-    headers = {"Retry-After": str(max(1, math.ceil(delay_s)))}
-    return Problem("too-many-requests", headers=headers)
+def _hashes(user: User) -> list[str]:
+    return [hexes.lower() for hexes in user.token_sha256]

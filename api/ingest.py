@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from api import audit
+from api.body import bounded
 from api.identity import require
 from api.problems import Problem
 from broker.outlet import Outlet
@@ -48,29 +50,23 @@ class Ingest:
         return [Route("/v1/events", self.accept, methods=["POST"])]
 
     async def accept(self, request: Request) -> Response:
-        require(request.scope, "executor")
+        user = require(request.scope, "executor").user
         try:
-            body = await bounded(request)
+            body = await bounded(request, MESSAGE_MAX)
         except ClientDisconnect:
             return Response()  # to nobody
         events = read(body, request.headers)
         await self._outlet.publish(list(messages(events, int(time.time()))))
+        audit.controlled(user, "report", told_of(events))
         return JSONResponse({"accepted": len(events)}, 202)
 
 
-async def bounded(request: Request) -> bytes:
-    """The body. Raises Problem `too-large` as soon as that is known, ClientDisconnect."""
-    # The rest of a body that is too large stays unread: no further request on this connection.
-    too_large = Problem("too-large", headers={"Connection": "close"})
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > MESSAGE_MAX:
-        raise too_large
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MESSAGE_MAX:
-            raise too_large
-    return bytes(body)
+def told_of(events: Sequence[Event]) -> str:
+    """What was reported on: the job, or of a batch how many."""
+    jobs = {(event.owner, event.job_id) for event in events}
+    if len(jobs) == 1:
+        return "/".join(*jobs)
+    return f"{len(events)} events of {len(jobs)} jobs"
 
 
 def read(body: bytes, headers: Headers) -> list[Event]:

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from api.conditional import Seen, etag, seen_by, wait_of
 from api.filters import Filters, filters_of, limit_of
 from api.identity import identity_of, read_owner
-from api.presence import ClientGone, Presence
+from api.presence import ClientGone
 from api.problems import invalid, unavailable
+from api.waits import Waits
 from jobcast.job import FINAL, Status, milliseconds
 from jobcast.names import is_id
 from jobcast.wire import decode_job
@@ -52,8 +53,9 @@ BRIEF: Final = msgspec.json.Decoder(Brief)
 class Jobs:
     """The handlers, on a reader."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, waits: Waits) -> None:
         self._reader = reader
+        self._waits = waits
 
     def routes(self) -> list[Route]:
         return [
@@ -119,12 +121,13 @@ class Jobs:
     ) -> Snapshot:
         """The job, waited for if so wished.
 
-        Raises JobNotFound, JobGone, StoreUnavailable, ClientGone.
+        Raises JobNotFound, JobGone, StoreUnavailable, ClientGone, Problem.
         """
         reader, job_id = self._reader, request.path_params["id"]
         if wait_s:
-            async with Presence(request.receive):
-                found = await wait_job(reader, owner, job_id, seen=seen, timeout_s=wait_s)
+            identity = identity_of(request.scope)
+            async with self._waits.entered(identity, request.receive, wait_s) as hold_s:
+                found = await wait_job(reader, owner, job_id, seen=seen, timeout_s=hold_s)
         else:
             found = await reader.store.read(owner, job_id)
         if isinstance(found, Snapshot):
@@ -164,4 +167,5 @@ def linked(body: bytes, acting_for: str | None = None) -> bytes:
 
 
 def _acting_for(request: Request, owner: str) -> str | None:
-    return None if owner == identity_of(request.scope).user else owner
+    identity = identity_of(request.scope)
+    return None if owner == (identity.owner or identity.user) else owner

@@ -14,6 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ExceptionHandler
 
+from api.manners import refuse
+from api.secret import CannotTell
 from broker.errors import BrokerUnavailable, Refused
 from notifier.connection import StoreUnavailable
 from notifier.follow import JobGone, JobNotFound
@@ -21,6 +23,7 @@ from notifier.follow import JobGone, JobNotFound
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 5
 METHOD_NOT_ALLOWED: Final = 405
+BEARER: Final = 'Bearer realm="jobcast"'
 
 
 class Kind(NamedTuple):
@@ -39,13 +42,17 @@ KINDS: Final[Mapping[str, Kind]] = {
     "not-found": Kind(404, "There is nothing here"),
     "job-not-found": Kind(404, "There is no such job"),
     "method-not-allowed": Kind(405, "This method is not served here"),
+    "too-slow": Kind(408, "The request took too long to come"),
     "job-expired": Kind(410, "The job has expired"),
     "job-deleted": Kind(410, "The job has been deleted"),
     "too-large": Kind(413, "The body is too large"),
+    "url-too-long": Kind(414, "The URL is too long"),
     "unsupported-media-type": Kind(415, "This content type is not read here"),
     "invalid-parameter": Kind(422, "A parameter has a value that is not allowed"),
+    "head-too-large": Kind(431, "The headers are too large"),
     "too-many-requests": Kind(429, "Too many requests"),
     "too-many-streams": Kind(429, "Too many open streams"),
+    "too-many-waits": Kind(429, "Too many waiting requests"),
     "internal-error": Kind(500, "Something went wrong here"),
     "unavailable": Kind(503, "A part of the service is away"),
 }
@@ -98,10 +105,17 @@ def unavailable(detail: str, members: Mapping[str, Any] | None = None) -> Proble
     return Problem("unavailable", detail, headers=headers, members=members)
 
 
+def unauthorized(detail: str | None = None, *, challenge: str = BEARER) -> Problem:
+    """401 with `WWW-Authenticate`."""
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})
+
+
 async def _problem(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
         error = Problem("method-not-allowed", headers={"Allow": _allowed(request)})
-    return translated(error).response()
+    problem = translated(error)
+    refuse(request.scope, problem.name)
+    return problem.response()
 
 
 async def _internal(_: Request, __: Exception) -> Response:
@@ -116,6 +130,8 @@ def translated(error: Exception) -> Problem:
         case StoreUnavailable() | BrokerUnavailable() | Refused():
             redis = isinstance(error, StoreUnavailable)
             return unavailable("redis is away" if redis else "rabbitmq is away or refuses messages")
+        case CannotTell():
+            return unavailable(str(error))
         case JobNotFound():
             return Problem("job-not-found")
         case JobGone(deleted=deleted):
@@ -137,6 +153,7 @@ HANDLERS: Final[Mapping[Any, ExceptionHandler]] = {
     Problem: _problem,
     JobNotFound: _problem,
     JobGone: _problem,
+    CannotTell: _problem,
     StoreUnavailable: _problem,
     BrokerUnavailable: _problem,
     Refused: _problem,

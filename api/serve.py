@@ -1,9 +1,10 @@
-"""Running the app under uvicorn, and stopping it.
+"""Running the app under uvicorn, beside it RabbitMQ's authority, and stopping both.
 
-Owns the listening socket, the signals and the order of stopping: take no more connections → tell
-streams and long polls (they end, and are resumed elsewhere) → cut who does not read → close the
-parts. Promises: exit within 10 s, whatever the clients do. uvicorn's own signal handling is off: it
-would wait for streams that nobody has told.
+Owns the listening sockets, the signals and the order of stopping: take no more connections → tell
+streams and long polls (they end, and are resumed elsewhere) → cut who does not read → stop being
+asked by RabbitMQ (others may still log in until then) → close the parts. Promises: exit within
+10 s, whatever the clients do. uvicorn's own signal handling is off: it would wait for streams that
+nobody has told.
 """
 
 import asyncio
@@ -13,13 +14,18 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from api.app import Parts, build, opened
+from api.authority import Authority, asked, vhost_of
+from api.connection import Connection, hurry
+from api.management import opened_management
+from api.revocation import Deadlines, revoking
 from api.settings import Settings
 from jobcast.errors import BadSetting
 
@@ -27,6 +33,7 @@ STREAMS_GRACE_S: Final = 3.0
 LAST_S: Final = 1.5
 REQUESTS_GRACE_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 9.0
+ANSWERS_GRACE_S: Final = 1.5
 REAP_S: Final = 60.0
 UNREAD_MS: Final = 60_000
 IDLE_S: Final = 65  # longer than the 60 s of common proxies, so that they close first
@@ -45,13 +52,24 @@ class Server(uvicorn.Server):
 
 def bound(settings: Settings) -> socket.socket:
     """The listening socket. Raises BadSetting for an address or port that cannot be used."""
-    host, port = settings.http_host, settings.http_port
+    return _bound("HTTP", settings.http_host, settings.http_port)
+
+
+def bound_authority(settings: Settings) -> socket.socket | None:
+    """The socket on which RabbitMQ asks, if it is to. Raises BadSetting."""
+    if settings.authority_port is None:
+        return None
+    return _bound("AUTHORITY", settings.authority_host, settings.authority_port)
+
+
+def _bound(what: str, host: str, port: int) -> socket.socket:
+    """`what` names the variables: JOBCAST_<what>_HOST and _PORT."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise BadSetting(f"JOBCAST_HTTP_HOST={host}: an address is wanted ({error})") from None
+        raise BadSetting(f"JOBCAST_{what}_HOST={host}: an address is wanted ({error})") from None
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,40 +83,76 @@ def bound(settings: Settings) -> socket.socket:
         if error.errno in {errno.EADDRINUSE, errno.EACCES}:
             why = "in use" if error.errno == errno.EADDRINUSE else "not allowed"
             raise BadSetting(
-                f"JOBCAST_HTTP_PORT={port}: a free port is wanted, this is {why}"
+                f"JOBCAST_{what}_PORT={port}: a free port is wanted, this is {why}"
             ) from None
-        raise BadSetting(f"JOBCAST_HTTP_HOST={host}: {error.strerror}") from None
+        raise BadSetting(f"JOBCAST_{what}_HOST={host}: {error.strerror}") from None
     return listener
 
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises BadSetting, BadUsersFile."""
-    with (
-        contextlib.closing(bound(settings)) as listener,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(serve(settings, listener))
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(bound(settings)))
+        asking = bound_authority(settings)
+        if asking is not None:
+            stack.enter_context(contextlib.closing(asking))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner.run(serve(settings, listener, asking))
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
-    async with opened(settings) as parts:
+async def serve(
+    settings: Settings, listener: socket.socket, asking: socket.socket | None = None
+) -> None:
+    """`asking`: where RabbitMQ asks, see `bound_authority`."""
+    async with opened(settings) as parts, answering(parts, asking):
         server = Server(_config(settings, parts))
-        host, port = listener.getsockname()[:2]
         scheme = "https" if settings.tls_cert else "http"
-        log.info("serving %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        log.info("serving %s://%s", scheme, _address(listener))
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(server.serve(sockets=[listener]))
-            reaping = tasks.create_task(reap(server))
+            watching = [tasks.create_task(reap(server)), tasks.create_task(hurry(server))]
             await stopping.wait()
             log.info("stopping: %d streams open", len(parts.streams))
             # Should anything below hang, the process must not: there is nothing left to lose.
             loop.call_later(CLOSE_TIMEOUT_S, os._exit, 0)
             await stop(server, parts, running)
-            reaping.cancel()
+            for task in watching:
+                task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def answering(parts: Parts, asking: socket.socket | None) -> AsyncIterator[None]:
+    """Answers RabbitMQ for the block, and takes away at RabbitMQ what users no longer have."""
+    settings, deadlines = parts.settings, Deadlines()
+    async with (
+        opened_management(settings, vhost_of(settings.amqp_url)) as management,
+        revoking(settings, parts.credentials.users, deadlines, management),
+    ):
+        if asking is None:
+            yield
+            return
+        authority = Authority(settings, parts.credentials, deadlines, management)
+        server = Server(_authority_config(asked(authority, settings.authority_secret)))
+        log.info("answering RabbitMQ on http://%s", _address(asking))
+        running = asyncio.create_task(server.serve(sockets=[asking]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            for connection in list(server.server_state.connections):
+                connection.shutdown()
+            # `serve` comes back within a tick and the questions in hand, which are short.
+            await asyncio.wait({running}, timeout=ANSWERS_GRACE_S)
+            running.cancel()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def stop(server: uvicorn.Server, parts: Parts, running: "asyncio.Task[None]") -> None:
@@ -132,10 +186,27 @@ async def reap(server: uvicorn.Server) -> None:
         before = set(closing)
 
 
+def _authority_config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=1,
+    )
+
+
 def _config(settings: Settings, parts: Parts) -> uvicorn.Config:
     config = uvicorn.Config(
         build(parts),
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         ssl_certfile=settings.tls_cert,

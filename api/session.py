@@ -1,44 +1,37 @@
-"""The session cookie of browsers: `<expiry>.<mac>.<user>`, valid on every replica without state.
+"""The session cookie of browsers, valid on every replica without state.
 
-The MAC is keyed with the hash of the token that opened the session. So nothing but the users file
-has to be shared, a restart changes nothing, and rotating the token ends its sessions.
+Of a user of the users file it says `<user>`, and its key is the hash of the token that opened the
+session: nothing but that file has to be shared, a restart changes nothing, and rotating the token
+ends its sessions. Of an issuer's user it says `<roles>!<user>` and its key is the service's own
+(`api.secret`): no replica has anything else of such a user.
 """
 
-import hmac
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Final
+
+from api import seal
 
 COOKIE: Final = "jobcast_session"
 SESSION_S: Final = 12 * 3600
-DIGITS_MAX: Final = 15
-PURPOSE: Final = b"jobcast session 1"  # the same key must never sign anything else alike
+PURPOSE: Final = b"jobcast session 1"
+ISSUED_PURPOSE: Final = b"jobcast session of an issuer's user 1"
+MARK: Final = "!"  # in no name and no role
 
 
-def seal(user: str, token_sha256: str, expires: int) -> str:
+def cookie(user: str, token_sha256: str, expires: int) -> str:
     """`expires` in seconds since 1970."""
-    return f"{expires}.{_mac(user, token_sha256, expires)}.{user}"
+    return seal.seal(user, bytes.fromhex(token_sha256), PURPOSE, expires)
 
 
-def user_of(value: str) -> str:
-    """Whom the cookie claims to be of; nothing is checked yet."""
-    return value.split(".", 2)[-1]
+def issued_cookie(user: str, roles: Collection[str], key: bytes, expires: int) -> str:
+    return seal.seal(f"{'+'.join(roles)}{MARK}{user}", key, ISSUED_PURPOSE, expires)
 
 
-def sealed_by(value: str, hashes: Sequence[str], now: float) -> str | None:
-    """The hash, out of the user's own, that has sealed this value, or None if none has."""
-    expiry, _, rest = value.partition(".")
-    mac, _, user = rest.partition(".")
-    if not (expiry.isascii() and expiry.isdigit() and len(expiry) <= DIGITS_MAX):
-        return None
-    if int(expiry) <= now:
-        return None
-    given = mac.encode()
-    for token_sha256 in hashes:
-        if hmac.compare_digest(given, _mac(user, token_sha256, int(expiry)).encode()):
-            return token_sha256
-    return None
+def is_issued(value: seal.Sealed) -> bool:
+    return MARK in value.payload
 
 
-def _mac(user: str, token_sha256: str, expires: int) -> str:
-    message = b"\n".join((PURPOSE, str(expires).encode(), user.encode()))
-    return hmac.digest(bytes.fromhex(token_sha256), message, "sha256").hex()
+def issued(value: seal.Sealed) -> tuple[str, tuple[str, ...]]:
+    """The user and the roles that an `issued_cookie` tells."""
+    roles, _, user = value.payload.partition(MARK)
+    return user, tuple(role for role in roles.split("+") if role)

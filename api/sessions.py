@@ -6,52 +6,66 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api.identity import identity_of
-from api.problems import Problem
-from api.session import COOKIE, SESSION_S, seal
+from api import audit
+from api.identity import Identity, identity_of
+from api.manners import under_tls
+from api.problems import unauthorized
+from api.secret import Secret
+from api.session import COOKIE, SESSION_S, cookie, issued_cookie
 from jobcast.job import timestamp
 
-
-async def open_session(request: Request) -> Response:
-    """A token becomes a cookie. A cookie does not become another one: sessions end."""
-    identity = identity_of(request.scope)
-    if identity.by == "cookie":
-        headers = {"WWW-Authenticate": 'Bearer realm="jobcast"'}
-        raise Problem("unauthorized", "Authorization: a token is wanted", headers=headers)
-    expires = int(time.time()) + SESSION_S
-    body = {
-        "user": identity.user,
-        "roles": list(identity.roles),
-        "expires_at": timestamp(expires * 1000),
-    }
-    response = JSONResponse(body, headers={"Cache-Control": "no-store"})
-    response.set_cookie(
-        COOKIE,
-        seal(identity.user, identity.token_sha256, expires),
-        max_age=SESSION_S,
-        httponly=True,
-        samesite="strict",
-        secure=_tls(request),
-    )
-    return response
+NO_STORE = {"Cache-Control": "no-store"}
 
 
-async def close_session(request: Request) -> Response:
-    response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_tls(request))
-    return response
+class Sessions:
+    """The handlers."""
 
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
 
-def _tls(request: Request) -> bool:
-    # A proxy in front of us may speak TLS for us. Who lies about it harms only their own cookie.
-    return "https" in {request.url.scheme, request.headers.get("x-forwarded-proto")}
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/session", self.session, methods=["POST", "DELETE"]),
+        ]
 
+    async def session(self, request: Request) -> Response:
+        return self.open(request) if request.method == "POST" else self.close(request)
 
-def routes() -> list[Route]:
-    return [
-        Route("/v1/session", _session, methods=["POST", "DELETE"]),
-    ]
+    def open(self, request: Request) -> Response:
+        """A token becomes a cookie that does not outlive it. A cookie does not become another one:
+        sessions end. Raises CannotTell."""
+        identity = identity_of(request.scope)
+        if identity.by == "cookie":
+            raise unauthorized("Authorization: a token is wanted")
+        now = time.time()
+        expires = int(min(now + SESSION_S, identity.expires_at or float("inf")))
+        body = {
+            "user": identity.user,
+            "roles": list(identity.roles),
+            "expires_at": timestamp(expires * 1000),
+        }
+        response = JSONResponse(body, headers=NO_STORE)
+        response.set_cookie(
+            COOKIE,
+            self._value(identity, expires),
+            max_age=max(0, expires - int(now)),
+            httponly=True,
+            samesite="strict",
+            secure=under_tls(request.scope, request.headers),
+        )
+        audit.controlled(identity.user, "session-open", identity.user)
+        return response
 
+    def close(self, request: Request) -> Response:
+        response = Response(status_code=204, headers=NO_STORE)
+        secure = under_tls(request.scope, request.headers)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
+        user = identity_of(request.scope).user
+        audit.controlled(user, "session-close", user)
+        return response
 
-async def _session(request: Request) -> Response:
-    return await (open_session if request.method == "POST" else close_session)(request)
+    def _value(self, identity: Identity, expires: int) -> str:
+        hexes = identity.token_sha256
+        if hexes:
+            return cookie(identity.user, hexes, expires)
+        return issued_cookie(identity.user, identity.roles, self._secret.value, expires)

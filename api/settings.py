@@ -1,7 +1,9 @@
 """The settings of the HTTP process, read once from the environment (docs/protocol.md § 9)."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -9,6 +11,8 @@ import msgspec
 from jobcast.environment import Environment
 from jobcast.errors import BadSetting
 
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+SECRET: Final = re.compile(r"\A[A-Za-z0-9_-]{22,128}\Z")
 AMQP_SCHEMES = ("amqp", "amqps")
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 
@@ -27,6 +31,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     streams_per_user: int = 5_000
     streams_max: int = 10_000
     partitions: int = 1
+    authority_host: str = "127.0.0.1"
+    authority_port: int | None = None  # None: RabbitMQ does not ask us
+    authority_secret: str | None = None
+    management_url: str | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_jwks: str | None = None
+    cors_origins: tuple[str, ...] = ()
+    waits_per_user: int = 1_000
 
     @property
     def service_user(self) -> str:
@@ -55,7 +68,63 @@ def read(values: Mapping[str, str]) -> Settings:
         streams_per_user=env.integer("JOBCAST_STREAMS_PER_USER", 5_000, low=1, high=1_000_000),
         streams_max=env.integer("JOBCAST_STREAMS_MAX", 10_000, low=1, high=1_000_000),
         partitions=env.integer("JOBCAST_PARTITIONS", 1, low=1, high=64),
+        waits_per_user=env.integer("JOBCAST_WAITS_PER_USER", 1_000, low=1, high=1_000_000),
+        cors_origins=_origins(env),
+        management_url=_management(env),
+        **_authority(env),
+        **_jwt(env),
     )
+
+
+def _authority(env: Environment) -> dict[str, Any]:
+    """The listener on which RabbitMQ asks. Passwords pass there, so it is for RabbitMQ alone."""
+    if env.optional("JOBCAST_AUTHORITY_PORT") is None:
+        return {}
+    host = env.text("JOBCAST_AUTHORITY_HOST", "127.0.0.1")
+    secret = env.optional("JOBCAST_AUTHORITY_SECRET")
+    if secret is None and host not in LOOPBACK:
+        raise BadSetting(
+            f"JOBCAST_AUTHORITY_SECRET: a secret is wanted when JOBCAST_AUTHORITY_HOST is {host}"
+        )
+    if secret is not None and not SECRET.match(secret):
+        raise BadSetting("JOBCAST_AUTHORITY_SECRET=…: 22 to 128 of A-Z a-z 0-9 _ - are wanted")
+    return {
+        "authority_host": host,
+        "authority_port": env.integer("JOBCAST_AUTHORITY_PORT", 0, low=0, high=65_535),
+        "authority_secret": secret,
+    }
+
+
+def _management(env: Environment) -> str | None:
+    if env.optional("JOBCAST_MANAGEMENT_URL") is None:
+        return None
+    return env.url("JOBCAST_MANAGEMENT_URL", "", schemes=("http", "https"))
+
+
+def _jwt(env: Environment) -> dict[str, Any]:
+    """All three or none."""
+    names = {name: f"JOBCAST_JWT_{name.upper()}" for name in ("issuer", "audience", "jwks")}
+    given = {name: env.optional(variable) for name, variable in names.items()}
+    if any(given.values()):
+        for name, value in given.items():
+            if value is None:
+                raise BadSetting(
+                    f"{names[name]}: a value is wanted when another JOBCAST_JWT_ is set"
+                )
+    return {f"jwt_{name}": value for name, value in given.items()}
+
+
+def _origins(env: Environment) -> tuple[str, ...]:
+    """Pages of these origins may ask and read: `https://host[:port]`, comma-separated."""
+    value = env.text("JOBCAST_CORS_ORIGINS", "")
+    origins = tuple(word.strip() for word in value.split(",") if word.strip())
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}:
+            raise BadSetting(
+                f"JOBCAST_CORS_ORIGINS={origin}: scheme://host[:port] is wanted, and no *"
+            )
+    return origins
 
 
 def _readable(name: str, value: str | None) -> str | None:

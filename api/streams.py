@@ -8,6 +8,7 @@ EventSource gives up for good on anything else. Never waits for a slow reader.
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -21,12 +22,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.figures import ApiFigures
 from api.filters import filters_of
-from api.identity import read_owner, tagged
+from api.identity import Identity, identity_of, read_owner
 from api.limits import Rate
+from api.manners import mannered, refuse
 from api.presence import ClientGone, Cut, Presence
-from api.problems import Problem, translated
+from api.problems import Problem, translated, unauthorized
 from api.settings import Settings
 from api.sse import HEADERS, frames, later, retry
+from api.stream import Stream, expiring
+from api.tenure import WARNING_S, Tenure
+from api.waits import left_s
 from jobcast.names import is_id
 from notifier.connection import StoreUnavailable
 from notifier.follow import JobGone, JobNotFound, NothingLeft, follow_feed, follow_job
@@ -51,30 +56,15 @@ Follow = Callable[[Scope, float], Items]
 log = logging.getLogger(__name__)
 
 
-class Stream:
-    """One open stream, as the sweep sees it."""
-
-    __slots__ = ("_send", "blocked_since", "presence", "user")
-
-    def __init__(self, user: str, presence: Presence, send: Send) -> None:
-        self.user = user
-        self.presence = presence
-        self.blocked_since: float | None = None
-        self._send = send
-
-    async def write(self, chunk: bytes, *, more: bool = True) -> None:
-        """Sends, noting since when, so that the sweep can tell a reader that is stuck."""
-        self.blocked_since = asyncio.get_running_loop().time()
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
-        self.blocked_since = None
-
-
 class Streams:
     """All open streams of this process."""
 
-    def __init__(self, reader: Reader, settings: Settings, figures: ApiFigures) -> None:
+    def __init__(
+        self, reader: Reader, settings: Settings, figures: ApiFigures, tenure: Tenure
+    ) -> None:
         self.reader = reader
         self.figures = figures
+        self.tenure = tenure
         self.rate = Rate(settings.requests_per_s)
         self._per_user = settings.streams_per_user
         self._max = settings.streams_max
@@ -105,13 +95,16 @@ class Streams:
     def enter(self, stream: Stream) -> None:
         """Counts the stream, from before its opening."""
         self._open.add(stream)
-        self._users[stream.user] += 1
+        self.tenure.enter(stream)
+        self._users[stream.identity.user] += 1
 
     def leave(self, stream: Stream) -> None:
+        user = stream.identity.user
         self._open.discard(stream)
-        self._users[stream.user] -= 1
-        if not self._users[stream.user]:
-            del self._users[stream.user]
+        self.tenure.leave(stream)
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
 
     def cut_all(self) -> None:
         """Ends what has not ended by itself after a drain."""
@@ -150,8 +143,8 @@ class StreamEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            follow = self._follow(scope, uniform(*AGE_S))  # noqa: S311 - jitter
-            why = self._streams.put_off(scope["identity"].user)
+            follow = self._follow(scope, _age_s(identity_of(scope)))
+            why = self._streams.put_off(identity_of(scope).user)
             if scope["method"] == "HEAD":
                 await self._whole(scope, send, b"")
             elif why is not None:
@@ -167,7 +160,9 @@ class StreamEndpoint:
             self._figures.put_off("unavailable")
             await self._whole(scope, send, later(_random(LATER_MS), "unavailable"))
         except (Problem, JobNotFound, JobGone) as error:
-            await self._plain(scope, receive, send, translated(error).response())
+            problem = translated(error)
+            refuse(scope, problem.name)
+            await self._plain(scope, receive, send, problem.response())
 
     async def _whole(self, scope: Scope, send: Send, body: bytes) -> None:
         """A stream that is over at once."""
@@ -177,24 +172,46 @@ class StreamEndpoint:
 
     async def _plain(self, scope: Scope, receive: Receive, send: Send, answer: Response) -> None:
         self._figures.request(scope, answer.status_code)
-        await answer(scope, receive, tagged(scope, send))
+        await answer(scope, receive, mannered(scope, send))
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, follow: Items) -> None:
-        """Raises what `follow` raises before its first items, ClientGone and Cut."""
-        async with Presence(receive) as presence, aclosing(follow):
-            stream = Stream(scope["identity"].user, presence, send)
-            self._streams.enter(stream)
-            self._figures.entered(self._kind)
-            try:
+        """Raises what `follow` raises before its first items, ClientGone, Cut, and Problem where
+        the credential has ended before that."""
+        presence, begun = Presence(receive), False
+        stream = Stream(identity_of(scope), presence, send)
+        self._streams.enter(stream)
+        self._figures.entered(self._kind)
+        try:
+            async with presence, aclosing(follow):
                 first = await anext(follow)
                 self._figures.request(scope, 200)
                 self._figures.began(self._kind, first[0].body)
+                begun = True
                 await send(_start(scope))
-                await stream.write(retry(_random(RETRY_MS)) + frames(first))
+                await self._begin(stream, first)
                 await stream.write(await self._copy(stream, follow), more=False)
-            finally:
-                self._streams.leave(stream)
-                self._figures.left(self._kind)
+        except Cut:
+            if stream.ending is None:
+                raise
+            self._figures.cut(stream.ending)
+            if not begun:
+                raise unauthorized() from None
+            if stream.blocked_since is not None:
+                raise  # in the middle of a write: the connection is closed as it is
+            await stream.write(b": %b\n\n" % stream.ending.encode(), more=False)
+        finally:
+            self._streams.leave(stream)
+            self._figures.left(self._kind)
+
+    async def _begin(self, stream: Stream, first: list[Item]) -> None:
+        """The first bytes, with word of an expiry that is near already."""
+        opening = retry(_random(RETRY_MS)) + frames(first)
+        left = left_s(stream.identity, time.time())
+        if left <= WARNING_S:
+            await stream.write(opening + expiring(left))
+        else:
+            await stream.write(opening)
+            stream.warned = False
 
     async def _copy(self, stream: Stream, items: Items) -> bytes:
         """Sends until there is no more; answers what is to be said at the end."""
@@ -231,8 +248,6 @@ def find_stream(scope: Scope, routes: Sequence[Route]) -> ASGIApp | None:
 
 
 def job_stream(streams: Streams) -> StreamEndpoint:
-    """`GET /v1/jobs/{id}/events`."""
-
     def follow(scope: Scope, max_age_s: float) -> Items:
         query = QueryParams(scope["query_string"])
         owner, job_id = read_owner(scope, query), scope["path_params"]["id"]
@@ -246,8 +261,6 @@ def job_stream(streams: Streams) -> StreamEndpoint:
 
 
 def feed_stream(streams: Streams) -> StreamEndpoint:
-    """`GET /v1/events`."""
-
     def follow(scope: Scope, max_age_s: float) -> Items:
         query = QueryParams(scope["query_string"])
         filters = filters_of(query)
@@ -273,8 +286,13 @@ def _ends(item: Item) -> bool:
 
 
 def _start(scope: Scope) -> Message:
-    tag = (b"x-request-id", scope["request_id"].encode())
-    return {"type": "http.response.start", "status": 200, "headers": (*HEADERS, tag)}
+    headers = (*HEADERS, *scope["manners"])
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _age_s(identity: Identity) -> float:
+    """How long a stream may last: some minutes, or as long as its credential."""
+    return min(_random(AGE_S), left_s(identity, time.time()))
 
 
 def _random(bounds: tuple[float, float]) -> float:

@@ -112,24 +112,37 @@ def _bad_name(name: str, reserved: Collection[str]) -> str | None:
 
 
 class Users:
-    """The users in force. Raises BadUsersFile when made from a file that cannot be used."""
+    """The users in force. Raises BadUsersFile when made from a file that cannot be used.
+
+    `generation` rises whenever they change: who holds on to a user asks again when it has.
+    """
 
     def __init__(self, path: Path, reserved: Collection[str] = GUEST) -> None:
+        self.generation = 0
         self._path = path
-        self._reserved = reserved
+        self._reserved = frozenset(reserved)
         self._seen = self._signature()
         self._keep(load(path, reserved))
 
     def by_token(self, token: str) -> User | None:
         """Looks the hash up: how long that takes says nothing about tokens of 128 random bits."""
-        self._refresh()
+        self.refresh()
         return self._by_digest.get(digest(token))
 
     def by_name(self, name: str) -> User | None:
-        self._refresh()
+        self.refresh()
         return self._by_name.get(name)
 
-    def _refresh(self) -> None:
+    def all(self) -> list[User]:
+        self.refresh()
+        return list(self._by_name.values())
+
+    def may_be_called(self, name: str) -> bool:
+        """Whether a user, of the file or of an issuer, may have this name."""
+        return _bad_name(name, self._reserved) is None
+
+    def refresh(self) -> None:
+        """Reads the file again if it has changed; every question above does so too."""
         signature = self._signature()
         if signature == self._seen:
             return
@@ -144,6 +157,7 @@ class Users:
     def _keep(self, users: Sequence[User]) -> None:
         self._by_name = {user.name: user for user in users}
         self._by_digest = {hexes.lower(): user for user in users for hexes in user.token_sha256}
+        self.generation += 1
 
     def _signature(self) -> tuple[int, ...] | None:
         try:

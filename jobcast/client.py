@@ -10,7 +10,7 @@ restarts and overload, as fast as the server allows and no faster. Never shows t
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
@@ -63,16 +63,33 @@ class Page(msgspec.Struct):
     next: str | None = None
 
 
+class _Bearer(httpx.Auth):
+    """Asks for the token anew for every request, so that another follows one that expires."""
+
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        yield request
+
+
 class Client:
     """`async with Client(url, token)`; every method may be used by many tasks at once.
 
+    A `token` that expires is given as a function that answers at once with one that is good now:
+    when the server ends a stream because its token does, it is resumed with the next.
     Raises ValueError for a URL that is not HTTP. A certificate authority of one's own is taken
     from `SSL_CERT_FILE`. Methods raise the exceptions of `jobcast.problems`; `wait` and the
     watchers go on after `Unavailable` instead.
     """
 
     def __init__(
-        self, url: str, token: str | None = None, *, patience: Patience | None = None
+        self,
+        url: str,
+        token: str | Callable[[], str] | None = None,
+        *,
+        patience: Patience | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -80,7 +97,10 @@ class Client:
         self._patience = patience or Patience()
         self._http = httpx.AsyncClient(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={"Authorization": f"Bearer {token}"}
+            if token and isinstance(token, str)
+            else {},
+            auth=_Bearer(token) if callable(token) else None,
             timeout=httpx.Timeout(CONNECT_S, read=ANSWER_S),
             limits=httpx.Limits(max_connections=None),
         )

@@ -11,8 +11,12 @@ import pytest
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Replica, Stack
+from notifier.connection import connect
+from tests.contract.test_http.house import ORIGIN, WAITS, House
 from tests.contract.test_http.reading import Reading
+from tests.integration.lab import Lab
 from tests.logins import Login, Logins
+from tests.mint import AUDIENCE, ISSUER, Mint, key_set
 
 OwnApi = Callable[..., AbstractContextManager[Replica]]
 
@@ -115,3 +119,42 @@ def own_api(
             yield own.replicas[0]
 
     return start
+
+
+@pytest.fixture(scope="session")
+def house(
+    rabbitmq: RabbitMQNode, redis_server: RedisNode, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """See `House`; every test brings users of its own."""
+    folder, mint = tmp_path_factory.mktemp("house"), Mint()
+    users_file, keys = folder / "users.toml", folder / "keys.json"
+    users_file.touch(mode=0o600)
+    keys.write_bytes(key_set(mint))
+    # `redis_server` first: where no server is installed, it skips.
+    with RedisNode(folder / "redis") as redis:
+        layout = Layout(
+            amqp_url=rabbitmq.url,
+            redis_url=redis.url,
+            users_file=users_file,
+            folder=folder,
+            notifiers=0,
+            http_ports=(0, 0),
+            env={
+                "JOBCAST_JWT_ISSUER": ISSUER,
+                "JOBCAST_JWT_AUDIENCE": AUDIENCE,
+                "JOBCAST_JWT_JWKS": str(keys),
+                "JOBCAST_CORS_ORIGINS": ORIGIN,
+                "JOBCAST_WAITS_PER_USER": str(WAITS),
+                "JOBCAST_REQUESTS_PER_S": "1000",
+            },
+        )
+        with Stack(layout) as stack:
+            yield House(stack, redis, users_file, mint)
+
+
+@pytest.fixture
+async def lab_of(house: House) -> AsyncIterator[Callable[[str], Lab]]:
+    """`lab_of(owner)`: what happens to the jobs of an owner in the house."""
+    redis = connect(house.redis.url, name="jobcast-test")
+    yield lambda owner: Lab(redis, owner)
+    await redis.aclose()

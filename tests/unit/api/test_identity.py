@@ -1,55 +1,57 @@
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.datastructures import Headers, QueryParams
 
-from api.identity import Identity, authenticate, read_owner, same_origin
+from api.gate import same_origin
+from api.identity import Identity, by_password, holds, read_owner
 from api.problems import Problem
-from api.session import COOKIE, seal
-from api.users import Users, add_user, digest
+from api.session import COOKIE, cookie
+from api.ticket import Right
+from api.users import digest, remove_user, rotate_token
+from tests.unit.api.door import Alice
 
 
 @pytest.fixture
-def alice(tmp_path: Path) -> tuple[Users, str]:
-    token = add_user(tmp_path / "users.toml", "al:ice", ["subscriber"])
-    return Users(tmp_path / "users.toml"), token
+def alice(tmp_path: Path) -> Alice:
+    return Alice(tmp_path / "users.toml")
 
 
 def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
 
-def who(users: Users, **headers: str) -> str | None:
-    identity = authenticate(Headers(headers), users, 0)
-    return None if identity is None else f"{identity.user} by {identity.by}"
+def test_a_token_opens_as_bearer_and_as_basic_password(alice: Alice) -> None:
+    who, token = alice.who, alice.token
+    assert who(authorization=f"Bearer {token}") == "al:ice by token"
+    assert who(authorization=f"bearer   {token}") == "al:ice by token"
+    assert who(authorization=basic(f"al:ice:{token}")) == "al:ice by token"
 
 
-def test_a_token_opens_as_bearer_and_as_basic_password(alice: tuple[Users, str]) -> None:
-    users, token = alice
-    assert who(users, authorization=f"Bearer {token}") == "al:ice by token"
-    assert who(users, authorization=f"bearer   {token}") == "al:ice by token"
-    assert who(users, authorization=basic(f"al:ice:{token}")) == "al:ice by token"
-
-
-def test_a_session_cookie_opens(alice: tuple[Users, str]) -> None:
-    users, token = alice
-    cookie = f"a=b; {COOKIE}={seal('al:ice', digest(token), 1)}"
-    assert who(users, cookie=cookie) == "al:ice by cookie"
-    assert who(users, cookie=cookie, authorization="Bearer wrong") is None
+def test_a_session_cookie_opens(alice: Alice) -> None:
+    value = f"a=b; {COOKIE}={cookie('al:ice', digest(alice.token), 1)}"
+    assert alice.who(cookie=value) == "al:ice by cookie"
+    assert alice.who(cookie=value, authorization="Bearer wrong") is None
+    opened = alice.identity(cookie=value)
+    assert opened is not None
+    assert (opened.expires_at, opened.token_sha256) == (1, digest(alice.token))
+    rotate_token(alice.path, "al:ice")
+    assert alice.who(cookie=value) is None
 
 
 @pytest.mark.parametrize(
     "value", ["Bearer", "Bearer x", "Basic", "Basic !", "Basic /w==", "Basic ü", "Digest x", ""]
 )
-def test_anything_else_does_not(alice: tuple[Users, str], value: str) -> None:
-    users, token = alice
-    assert who(users, authorization=value) is None
-    assert who(users, authorization=f"Token {token}") is None
-    assert who(users, authorization=basic(f"bob:{token}")) is None
-    assert who(users, authorization=basic(token)) is None
-    assert who(users, cookie=f"{COOKIE}={token}") is None
-    assert who(users) is None
+def test_anything_else_does_not(alice: Alice, value: str) -> None:
+    who, token = alice.who, alice.token
+    assert who(authorization=value) is None
+    assert who(authorization=f"Token {token}") is None
+    assert who(authorization=basic(f"bob:{token}")) is None
+    assert who(authorization=basic(token)) is None
+    assert who(cookie=f"{COOKIE}={token}") is None
+    assert who() is None
 
 
 @pytest.mark.parametrize(
@@ -96,3 +98,101 @@ def test_everybody_reads_their_own_and_an_admin_reads_for_others() -> None:
 def test_nobody_else_reads_for_another_owner(query: str, role: str, problem: str) -> None:
     with pytest.raises(Problem, match=problem):
         owner(query, role)
+
+
+def test_a_password_counts_for_its_own_name_alone(alice: Alice) -> None:
+    found = by_password("al:ice", alice.token, alice.by, 0)
+    assert found is not None
+    assert (found.user, found.by, found.expires_at) == ("al:ice", "token", None)
+    assert by_password("bob", alice.token, alice.by, 0) is None
+    assert by_password("al:ice", "wrong", alice.by, 0) is None
+    assert by_password("al:ice", "", alice.by, 0) is None
+
+
+def ticket(alice: Alice, *, owner: str = "al:ice", expires: int = 1_000, **said: Any) -> str:
+    right = Right("job-1", owner, "al:ice", issued=False)._replace(**said)
+    return right.ticket(bytes.fromhex(digest(alice.token)), expires)
+
+
+def test_a_ticket_opens_one_job_of_one_owner_until_it_expires(alice: Alice) -> None:
+    found = alice.identity(999.9, ticket(alice))
+    assert found is not None
+    assert (found.by, found.job, found.owner, found.expires_at) == (
+        "ticket",
+        "job-1",
+        "al:ice",
+        1_000,
+    )
+    assert found.roles == ("subscriber",)
+    assert alice.identity(1_000, ticket(alice)) is None
+
+
+def test_a_ticket_ends_with_the_token_behind_it(alice: Alice) -> None:
+    given = ticket(alice)
+    found = alice.identity(0, given)
+    assert found is not None
+    assert holds(found, alice.by.users, 0)
+    rotate_token(alice.path, "al:ice")
+    assert alice.identity(0, given) is None
+    assert not holds(found, alice.by.users, 0)
+    remove_user(alice.path, "al:ice")
+    assert alice.identity(0, given) is None
+
+
+def test_a_ticket_for_another_owner_is_an_admins_alone(tmp_path: Path) -> None:
+    admin = Alice(tmp_path / "admins.toml", "admin")
+    assert admin.identity(0, ticket(admin, owner="bob")) is not None
+    other = Alice(tmp_path / "users.toml")
+    assert other.identity(0, ticket(other, owner="bob")) is None
+
+
+@pytest.mark.parametrize("way", ["x", "", "9.x", "9..job-1!al:ice!al:ice", "9.x.a!b!c!d!e!f"])
+def test_what_is_no_ticket_opens_nothing(alice: Alice, way: str) -> None:
+    assert alice.identity(0, way) is None
+
+
+def test_a_ticket_that_was_tampered_with_opens_nothing(alice: Alice) -> None:
+    given = ticket(alice)
+    for changed in (
+        given.replace("job-1", "job-2"),
+        given.replace("!al:ice!", "!bob!"),
+        given.replace("1000.", "2000."),
+        f"{given}!issuer",
+        cookie("al:ice", digest(alice.token), 1_000),
+    ):
+        assert changed != given
+        assert alice.identity(0, changed) is None
+    assert alice.identity(0, cookie=f"{COOKIE}={given}") is None
+
+
+def test_the_header_beats_the_ticket_and_the_ticket_the_cookie(alice: Alice) -> None:
+    good = f"{COOKIE}={cookie('al:ice', digest(alice.token), 1_000)}"
+    assert alice.who(0, ticket(alice), authorization=f"Bearer {alice.token}") == "al:ice by token"
+    assert alice.who(0, ticket(alice), authorization="Bearer wrong") is None
+    assert alice.who(0, ticket(alice), cookie=good) == "al:ice by ticket"
+    assert alice.who(0, "wrong", cookie=good) is None
+
+
+def test_a_credential_holds_as_long_as_the_file_says_so(alice: Alice) -> None:
+    found = alice.identity(authorization=f"Bearer {alice.token}")
+    assert found is not None
+    assert holds(found, alice.by.users, 0)
+    alice.path.write_text(alice.path.read_text().replace('"subscriber"', '"executor"'))
+    assert not holds(found, alice.by.users, 0)
+    alice.path.write_text(alice.path.read_text().replace('"executor"', '"admin"'))
+    assert holds(found, alice.by.users, 0)
+    remove_user(alice.path, "al:ice")
+    assert not holds(found, alice.by.users, 0)
+
+
+def test_the_issuers_word_holds_until_it_expires(alice: Alice) -> None:
+    found = Identity("carol", ("subscriber",), "jwt", "", 1_000)
+    assert holds(found, alice.by.users, 999)
+    assert not holds(found, alice.by.users, 1_000)
+
+
+def test_a_ticket_reads_no_other_owner() -> None:
+    scope = {"identity": Identity("a", ("subscriber",), "ticket", "", 9, "job-1", "bob")}
+    assert read_owner(scope, QueryParams("")) == "bob"
+    with pytest.raises(Problem, match="forbidden"):
+        read_owner(scope, QueryParams("owner=a"))

@@ -34,6 +34,16 @@ def test_the_services_own_user_is_that_of_the_amqp_url() -> None:
         ("JOBCAST_STREAMS_PER_USER", "0"),
         ("JOBCAST_STREAMS_MAX", "many"),
         ("JOBCAST_PARTITIONS", "0"),
+        ("JOBCAST_WAITS_PER_USER", "0"),
+        ("JOBCAST_MANAGEMENT_URL", "amqp://x"),
+        ("JOBCAST_AUTHORITY_PORT", "x"),
+        ("JOBCAST_JWT_ISSUER", "https://issuer.example"),
+        ("JOBCAST_CORS_ORIGINS", "*"),
+        ("JOBCAST_CORS_ORIGINS", "null"),
+        ("JOBCAST_CORS_ORIGINS", "https://a.example/"),
+        ("JOBCAST_CORS_ORIGINS", "https://a.example/path"),
+        ("JOBCAST_CORS_ORIGINS", "ftp://a.example"),
+        ("JOBCAST_CORS_ORIGINS", "https://a.example,b.example"),
         ("JOBCAST_TLS_CERT", "/nowhere"),
         ("JOBCAST_TLS_KEY", "/nowhere"),
     ],
@@ -41,7 +51,8 @@ def test_the_services_own_user_is_that_of_the_amqp_url() -> None:
 def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(name: str, value: str) -> None:
     other = {"JOBCAST_TLS_CERT": "JOBCAST_TLS_KEY", "JOBCAST_TLS_KEY": "JOBCAST_TLS_CERT"}
     more = {other[name]: __file__} if name in other else {}
-    with pytest.raises(BadSetting, match=name) as caught:
+    named = "JOBCAST_JWT_" if name.startswith("JOBCAST_JWT_") else name
+    with pytest.raises(BadSetting, match=named) as caught:
         read({name: value} | more)
     assert "\n" not in str(caught.value)
 
@@ -49,3 +60,40 @@ def test_a_bad_value_is_refused_in_one_line_that_names_the_variable(name: str, v
 def test_certificate_and_key_go_together() -> None:
     with pytest.raises(BadSetting, match="JOBCAST_TLS_KEY"):
         read({"JOBCAST_TLS_CERT": __file__})
+
+
+JWT = {
+    "JOBCAST_JWT_ISSUER": "https://issuer.example",
+    "JOBCAST_JWT_AUDIENCE": "jobcast",
+    "JOBCAST_JWT_JWKS": "https://issuer.example/keys",
+}
+
+
+def test_an_issuer_is_described_whole_or_not_at_all() -> None:
+    settings = read(JWT)
+    assert (settings.jwt_issuer, settings.jwt_audience) == ("https://issuer.example", "jobcast")
+    assert settings.jwt_jwks == "https://issuer.example/keys"
+    assert read({}).jwt_issuer is None
+    for name in JWT:
+        with pytest.raises(BadSetting, match=name):
+            read({other: value for other, value in JWT.items() if other != name})
+
+
+def test_origins_are_a_list_and_none_by_default() -> None:
+    assert read({}).cors_origins == ()
+    given = read({"JOBCAST_CORS_ORIGINS": "https://a.example, http://b.example:8080,"})
+    assert given.cors_origins == ("https://a.example", "http://b.example:8080")
+
+
+def test_rabbitmq_asks_on_loopback_or_with_a_secret() -> None:
+    assert read({}).authority_port is None
+    assert read({"JOBCAST_AUTHORITY_PORT": "0"}).authority_port == 0
+    afar = {"JOBCAST_AUTHORITY_PORT": "1", "JOBCAST_AUTHORITY_HOST": "0.0.0.0"}
+    with pytest.raises(BadSetting, match="JOBCAST_AUTHORITY_SECRET"):
+        read(afar)
+    secret = "s" * 22
+    assert read(afar | {"JOBCAST_AUTHORITY_SECRET": secret}).authority_secret == secret
+    for bad in ("short", "with/slash" * 4):
+        with pytest.raises(BadSetting, match="JOBCAST_AUTHORITY_SECRET") as caught:
+            read(afar | {"JOBCAST_AUTHORITY_SECRET": bad})
+        assert bad not in str(caught.value)

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,10 +12,13 @@ from api.figures import ApiFigures
 from api.identity import Identity
 from api.settings import Settings
 from api.streams import STUCK_S, StreamEndpoint, Streams, cursor_of, find_stream, routes
+from api.tenure import Tenure
+from api.users import Users
 from notifier.connection import StoreUnavailable
 from notifier.follow import JobGone, JobNotFound, NothingLeft
 from notifier.listener import Item
 from notifier.reader import Reader
+from tests.eventually import eventually
 
 OPENING = Item("stream", b"{}")
 END = Item("succeeded", b"{}", "1-0")
@@ -27,7 +31,8 @@ class Exchange:
         self.scope: dict[str, Any] = {
             "identity": Identity("alice", ["subscriber"], "token", ""),
             "type": "http",
-            "request_id": "r",
+            "manners": ((b"x-request-id", b"r"),),
+            "path": "/v1/events",
             "method": method,
         }
         self.sent: list[Message] = []
@@ -53,10 +58,15 @@ class Exchange:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
+def nobody() -> Users:
+    """Users that never change."""
+    return cast("Users", SimpleNamespace(generation=0, refresh=lambda: None))
+
+
 def open_streams(*, draining: bool = False, per_user: int = 5, most: int = 5) -> Streams:
     reader = cast("Reader", SimpleNamespace(hub=SimpleNamespace(draining=draining)))
     settings = Settings(amqp_url="", redis_url="", streams_per_user=per_user, streams_max=most)
-    return Streams(reader, settings, ApiFigures(most))
+    return Streams(reader, settings, ApiFigures(most), Tenure(nobody()))
 
 
 async def follow(*steps: Item | Exception) -> AsyncGenerator[list[Item], None]:
@@ -145,6 +155,96 @@ async def test_a_reader_that_is_stuck_is_cut_and_its_place_is_free_again() -> No
     streams.cut_stuck(now + STUCK_S + 1)
     await task
     assert len(streams) == 0
+
+
+class Feed:
+    """A stream whose next event comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.next: asyncio.Queue[Item] = asyncio.Queue()
+
+    async def follow(self) -> AsyncGenerator[list[Item], None]:
+        yield [OPENING]
+        while True:
+            yield [await self.next.get()]
+
+
+def begun(streams: Streams, exchange: Exchange, feed: Feed) -> "asyncio.Task[None]":
+    endpoint = StreamEndpoint(streams, lambda scope, age: feed.follow(), of_one_job=True)
+    return asyncio.create_task(endpoint(exchange.scope, exchange.receive, exchange.send))
+
+
+def expires(exchange: Exchange, left_s: float) -> None:
+    identity = exchange.scope["identity"]
+    exchange.scope["identity"] = Identity(
+        identity.user, identity.roles, "jwt", "", time.time() + left_s
+    )
+
+
+async def test_an_open_stream_is_told_between_two_events_that_its_credential_ends() -> None:
+    streams, exchange, feed = open_streams(), Exchange(), Feed()
+    expires(exchange, 600)
+    task = begun(streams, exchange, feed)
+    await eventually(lambda: exchange.body.endswith(b"\n\n"))
+    for left_s in (100, 29.5, 20):
+        streams.tenure.check(time.time() + 600 - left_s)
+    await eventually(lambda: b"expiring" in exchange.body)
+    feed.next.put_nowait(Item("started", b"{}", "1-0"))
+    await eventually(lambda: b"started" in exchange.body)
+    said = exchange.body.partition(b"event: stream")[2]
+    assert said == (
+        b'\ndata: {}\n\nevent: expiring\ndata: {"in_s":29}\n\nevent: started\nid: 1-0\ndata: {}\n\n'
+    )
+    streams.tenure.check(time.time() + 601)
+    await task
+    assert exchange.body.endswith(b"\n\n: expired\n\n")
+    assert exchange.sent[-1]["more_body"] is False
+    assert counted(streams, "jobcast_streams_cut_total") == {"expired": 1}
+
+
+async def test_a_stuck_reader_is_cut_at_the_expiry_without_a_word() -> None:
+    streams, exchange, feed = open_streams(), Exchange(), Feed()
+    expires(exchange, 600)
+    task = begun(streams, exchange, feed)
+    await eventually(lambda: exchange.body.endswith(b"\n\n"))
+    exchange.stuck = True
+    feed.next.put_nowait(Item("started", b"{}", "1-0"))
+    await exchange.blocked.wait()
+    streams.tenure.check(time.time() + 590)
+    await asyncio.sleep(0)
+    streams.tenure.check(time.time() + 601)
+    await task
+    assert b"expir" not in exchange.body
+    assert len(streams) == 0
+
+
+async def test_a_stream_whose_credential_ends_before_it_has_begun_is_401() -> None:
+    streams, exchange, never = open_streams(), Exchange(), asyncio.Event()
+    expires(exchange, 600)
+
+    async def waiting() -> AsyncGenerator[list[Item], None]:
+        await never.wait()
+        yield [OPENING]
+
+    endpoint = StreamEndpoint(streams, lambda scope, age: waiting(), of_one_job=True)
+    task = asyncio.create_task(endpoint(exchange.scope, exchange.receive, exchange.send))
+    await eventually(lambda: len(streams) == 1)
+    streams.tenure.check(time.time() + 601)
+    await task
+    assert exchange.status == 401
+
+
+async def test_a_stream_lasts_no_longer_than_its_credential() -> None:
+    streams, exchange, ages = open_streams(), Exchange(), []
+    expires(exchange, 50)
+
+    def follow_for(scope: object, age: float) -> AsyncGenerator[list[Item], None]:
+        ages.append(age)
+        return follow(OPENING, END)
+
+    endpoint = StreamEndpoint(streams, follow_for, of_one_job=True)
+    await endpoint(exchange.scope, exchange.receive, exchange.send)
+    assert 45 < ages[0] <= 50
 
 
 def test_the_header_beats_the_query_and_empty_counts_as_none() -> None:

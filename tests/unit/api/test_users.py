@@ -139,3 +139,39 @@ def test_a_failed_edit_leaves_no_trace(path: Path) -> None:
         add_user(path, "alice", ["subscriber"])
     assert os.listdir(path.parent) == [path.name]
     assert path.read_text() == "[[user]\n"
+
+
+def test_the_generation_rises_with_every_change_and_with_no_bad_one(path: Path) -> None:
+    add_user(path, "alice", ["subscriber"])
+    users = Users(path)
+    first = users.generation
+    assert [user.name for user in users.all()] == ["alice"]
+    assert users.generation == first
+    rotate_token(path, "alice")
+    users.refresh()
+    assert users.generation > first
+    changed = users.generation
+    write(path, "[[user]\n")
+    assert [user.name for user in users.all()] == ["alice"]
+    assert users.generation == changed
+
+
+def test_a_file_that_others_may_read_from_now_on_leaves_the_old_users_in_force(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = add_user(path, "alice", ["subscriber"])
+    users = Users(path)
+    path.chmod(0o644)
+    assert users.by_token(token) is not None
+    assert "chmod 600" in caplog.text
+    assert token not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("carol", True), ("guest", False), ("service", False), ("a/b", False)]
+)
+def test_a_user_of_an_issuer_is_called_as_one_of_the_file_may_be(
+    path: Path, name: str, allowed: bool
+) -> None:
+    add_user(path, "alice", ["subscriber"])
+    assert Users(path, {"service"}).may_be_called(name) is allowed

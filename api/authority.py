@@ -1,0 +1,206 @@
+"""RabbitMQ's authority: the four questions of its plugin `rabbitmq_auth_backend_http`.
+
+Owns: POST `/user`, `/vhost`, `/resource` and `/topic` (form bodies), each answered 200 `allow` or
+`deny`. It has a listener of its own (JOBCAST_AUTHORITY_HOST and _PORT, loopback by default), so
+that the public port never tells anybody whether a password is right; off loopback the paths begin
+with a secret as well, and all others are 404. Promises: a question that is malformed, too long, or
+about what nobody has thought of, is answered `deny`; the same policy as on the other doors, read
+anew for every question: RabbitMQ keeps an `allow` for 5 s, and on an open channel that is in use
+for longer, which is why `api.revocation` closes connections. Never: answers for the service's own
+account, which RabbitMQ holds itself, or for `guest`; logs a password.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import audit
+from api.identity import Credentials, Identity, by_password
+from api.policy import may_route, may_use, must_be_transient, roles_of, tags_of
+from api.secret import CannotTell
+from api.settings import Settings
+
+BODY_MAX: Final = 65_536
+FIELDS_MAX: Final = 64
+BODY_TIMEOUT_S: Final = 5.0
+
+Question = Mapping[str, str]
+
+log = logging.getLogger(__name__)
+
+
+class Unreadable(ValueError):
+    """The body is not a form of ours."""
+
+
+class Expiries(Protocol):
+    """Remembers until when the credentials of a user hold, in seconds since 1970."""
+
+    def note(self, user: str, expires_at: float) -> None: ...
+    def over(self, user: str, now: float) -> bool: ...
+
+
+class Queues(Protocol):
+    """Knows RabbitMQ's queues."""
+
+    async def is_transient(self, queue: str) -> bool: ...
+
+
+class Authority:
+    """Answers the questions, as text. Without `queues` STOMP's own queues are of no use."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: Credentials,
+        expiries: Expiries,
+        queues: Queues | None,
+    ) -> None:
+        self._vhost = vhost_of(settings.amqp_url)
+        self._credentials = credentials
+        self._users = credentials.users
+        self._may_be = credentials.users.may_be_called  # not the service, nor `guest`
+        self._expiries = expiries
+        self._queues = queues
+
+    async def user(self, question: Question) -> str:
+        """A login. Users of the file get no tags, so that these never outlive a change there."""
+        name, password = question["username"], question["password"]
+        identity = await self._identity(name, password) if self._may_be(name) else None
+        if identity is None:
+            audit.refused(None, "amqp", "login", "unauthorized")
+            return "deny"
+        if identity.expires_at is not None:
+            self._expiries.note(name, identity.expires_at)
+        if self._users.by_name(name) is not None:
+            return "allow"
+        tags = tags_of(identity.roles)
+        return f"allow {tags}" if tags else "deny"
+
+    async def vhost(self, question: Question) -> str:
+        good = bool(self._roles(question)) and question["vhost"] == self._vhost
+        return _said(good, question, f"vhost {question['vhost']}")
+
+    async def resource(self, question: Question) -> str:
+        user, kind, name = (question[field] for field in ("username", "resource", "name"))
+        permission, roles = question["permission"], self._roles(question)
+        good = question["vhost"] == self._vhost and may_use(user, roles, kind, name, permission)
+        if good and "admin" not in roles and must_be_transient(kind, name, permission):
+            good = self._queues is not None and await self._queues.is_transient(name)
+        return _said(good, question, f"{permission} {kind} {name}")
+
+    async def topic(self, question: Question) -> str:
+        user, name, key = (question[field] for field in ("username", "name", "routing_key"))
+        permission, roles = question["permission"], self._roles(question)
+        good = question["vhost"] == self._vhost and may_route(user, roles, name, permission, key)
+        return _said(good, question, f"{permission} key {key} of {name}")
+
+    async def _identity(self, name: str, password: str) -> Identity | None:
+        issuer = self._credentials.issuer
+        try:
+            identity = by_password(name, password, self._credentials, time.time())
+            if identity is None and issuer is not None and await issuer.settled():
+                identity = by_password(name, password, self._credentials, time.time())
+        except CannotTell as error:
+            log.warning("a login over AMQP is refused for now: %s", error)
+            return None
+        return identity
+
+    def _roles(self, question: Question) -> Collection[str]:
+        """The file's word first: who stands there has no other roles, whatever a tag says."""
+        name = question["username"]
+        if not self._may_be(name):
+            return ()
+        user = self._users.by_name(name)
+        if user is not None:
+            return user.roles
+        if self._credentials.issuer is None or self._expiries.over(name, time.time()):
+            return ()
+        return roles_of(question.get("tags", ""))
+
+
+def _said(good: bool, question: Question, action: str) -> str:
+    if not good:
+        audit.refused(question["username"], "amqp", action, "forbidden")
+    return "allow" if good else "deny"
+
+
+def asked(authority: Authority, secret: str | None) -> ASGIApp:
+    """The app of the listener."""
+    answers: dict[str, Callable[[Question], Awaitable[str]]] = {
+        "user": authority.user,
+        "vhost": authority.vhost,
+        "resource": authority.resource,
+        "topic": authority.topic,
+    }
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        answer = answers.get(_name(scope["path"], secret))
+        if answer is None or scope["method"] != "POST":
+            await _send(send, 404, b"")
+            return
+        try:
+            said = await answer(await _form(receive))
+        except (Unreadable, KeyError):
+            said = "deny"
+        except Exception:
+            # Without an answer RabbitMQ would keep the login waiting, and ask again.
+            log.exception("a question of RabbitMQ could not be answered")
+            said = "deny"
+        await _send(send, 200, said.encode())
+
+    return app
+
+
+def _name(path: str, secret: str | None) -> str:
+    """The question of a path, empty where the secret is wrong."""
+    given, _, name = path.removeprefix("/").rpartition("/")
+    good = secrets.compare_digest(given.encode(), (secret or "").encode())
+    return name if good and path.startswith("/") else ""
+
+
+async def _form(receive: Receive) -> Question:
+    """The fields of the body. Raises Unreadable."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            more = True
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message["type"] == "http.request" and message.get("more_body", False)
+                if len(body) > BODY_MAX or message["type"] == "http.disconnect":
+                    raise Unreadable("body")
+        # One name twice would let two readers see two questions.
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=FIELDS_MAX,
+        )
+    except (ValueError, TimeoutError):
+        raise Unreadable("body") from None
+    question = dict(pairs)
+    if len(question) != len(pairs):
+        raise Unreadable("a field twice")
+    return question
+
+
+async def _send(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def vhost_of(amqp_url: str) -> str:
+    """The vhost that a URL names; without one it is `/`."""
+    return unquote(urlsplit(amqp_url).path.removeprefix("/")) or "/"
