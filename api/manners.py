@@ -18,7 +18,7 @@ from api import audit
 
 SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"content-security-policy", b"default-src 'none'; connect-src 'self'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
 HSTS: Final = (b"strict-transport-security", b"max-age=31536000")

@@ -10,10 +10,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import quote
 
+from deploy.guard import GUARD_PLUGINS, SERVICE, Doors, asking, definitions
 from deploy.process import (
     LOOPBACK,
     Child,
@@ -76,10 +79,20 @@ class RabbitMQNode:
 
     name = "RabbitMQ"
 
-    def __init__(self, folder: Path, *, port: int = 0, plugins: Sequence[str] = PLUGINS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        plugins: Sequence[str] = PLUGINS,
+        doors: Doors | None = None,
+    ) -> None:
         self.folder = folder.absolute()
-        self.plugins = tuple(plugins)
+        self.plugins = (*plugins, *(GUARD_PLUGINS if doors else ()))
         self.port = port  # 0 until the first start has chosen one
+        self.stomp_port = doors.stomp_port if doors else 0
+        self.management_port = doors.management_port if doors else 0
+        self._doors = doors
         self._keeper: Keeper | None = None
         self._beam: Child | None = None
         self._epmd: Child | None = None
@@ -87,7 +100,7 @@ class RabbitMQNode:
 
     def __repr__(self) -> str:
         state = f"pid {self._beam.pid}" if self._beam and self._beam.alive else "down"
-        return f"<RabbitMQNode {self.url} {state}>"
+        return f"<RabbitMQNode port {self.port} {state}>"
 
     def __enter__(self) -> Self:
         self.start()
@@ -103,7 +116,35 @@ class RabbitMQNode:
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
+        """With the service's own login."""
+        return self.url_at(self.port)
+
+    def url_at(self, port: int, user: str = SERVICE, password: str | None = None) -> str:
+        """To this node through another port, or as another user."""
+        secret = self._password if password is None else password
+        return f"amqp://{quote(user, safe='')}:{quote(secret, safe='')}@{LOOPBACK}:{port}/"
+
+    def url_of(self, user: str, token: str) -> str:
+        return self.url_at(self.port, user, token)
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """The service's own."""
+        return SERVICE, self._password
+
+    @property
+    def management_url(self) -> str:
+        """Only with doors; the login is that of `url`."""
+        return f"http://{LOOPBACK}:{self.management_port}"
+
+    @cached_property
+    def _password(self) -> str:
+        """Made once, and kept beside the data that it opens."""
+        path = self.folder / "service-password"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_secret(path, secrets.token_hex(16), 0o600)
+        return path.read_text()
 
     @property
     def alive(self) -> bool:
@@ -122,6 +163,9 @@ class RabbitMQNode:
         if server is None:
             raise StartFailure("rabbitmq-server is not installed")
         self.port = claim_port(self.port)
+        if self._doors:
+            self.stomp_port = claim_port(self.stomp_port)
+            self.management_port = claim_port(self.management_port)
         self._keeper = self._keeper or Keeper()
         try:
             self._start(server, self._keeper)
@@ -185,7 +229,10 @@ class RabbitMQNode:
         _write_cookie(home / ".erlang.cookie")
         plugins = self.folder / "enabled_plugins"
         plugins.write_text(f"[{','.join(self.plugins)}].\n")
-        (self.folder / "rabbitmq.conf").write_text(self._configuration())
+        held = self.folder / "definitions.json"
+        held.unlink(missing_ok=True)
+        write_secret(held, definitions(self._password), 0o600)
+        (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
         environment_file = self.folder / "rabbitmq-env.conf"
         environment_file.touch()
         return clean_environment("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "CONF_ENV_FILE") | {
@@ -213,26 +260,29 @@ class RabbitMQNode:
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
-    def _configuration(self) -> str:
-        return "\n".join(
-            (
-                f"listeners.tcp.1 = {LOOPBACK}:{self.port}",
-                f"max_message_size = {MESSAGE_BYTES_MAX}",
-                "loopback_users.guest = true",
-                "disk_free_limit.absolute = 50MB",
-                "log.file = rabbitmq.log",
-                "log.file.level = warning",
-                "log.console = false",
-                "collect_statistics = none",
-                "",
-            )
-        )
+    def _configuration(self) -> list[str]:
+        lines = [
+            f"listeners.tcp.1 = {LOOPBACK}:{self.port}",
+            f"load_definitions = {self.folder / 'definitions.json'}",
+            f"max_message_size = {MESSAGE_BYTES_MAX}",
+            "disk_free_limit.absolute = 50MB",
+            "log.file = rabbitmq.log",
+            "log.file.level = warning",
+            "log.console = false",
+        ]
+        if self._doors is None:
+            return [*lines, "collect_statistics = none"]
+        return [*lines, *asking(self._doors, self.stomp_port, self.management_port)]
+
+
+def write_secret(path: Path, text: str, mode: int) -> None:
+    """A new file that nobody else can read at any time."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
 
 
 def _write_cookie(path: Path) -> None:
     """Erlang refuses a cookie that others can read."""
-    if path.exists():
-        return
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(16))
+    if not path.exists():
+        write_secret(path, secrets.token_hex(16), 0o400)

@@ -20,6 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None  # None: a private Redis
     amqp_port: int
     redis_port: int
+    stomp_port: int
     http_host: str
     http_port: int
     tls: bool
@@ -43,6 +44,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
         redis_url=env.optional("JOBCAST_REDIS_URL"),
         amqp_port=port("JOBCAST_AMQP_PORT", 5672),
         redis_port=port("JOBCAST_REDIS_PORT", 6379),
+        stomp_port=port("JOBCAST_STOMP_PORT", 61612),
         http_host=env.text("JOBCAST_HTTP_HOST", LOOPBACK),
         http_port=port("JOBCAST_HTTP_PORT", 8080),
         tls=env.optional("JOBCAST_TLS_CERT") is not None,

@@ -45,6 +45,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     http_host: str = LOOPBACK
     http_ports: Sequence[int] = (0,)  # one per API replica; 0 = any free one
     tls: bool = False  # whether the replicas have been told to speak it, in `env` or ours
+    authority_port: int | None = None  # where the first replica answers RabbitMQ's questions
+    management_url: str | None = None
     env: Mapping[str, str] = {}  # further settings, JOBCAST_…
 
 
@@ -197,10 +199,21 @@ class Stack:
 
     def _replica(self, number: int, port: int) -> Replica:
         host = self.layout.http_host
-        env = {"JOBCAST_HTTP_HOST": host, "JOBCAST_HTTP_PORT": str(port)}
+        env = {"JOBCAST_HTTP_HOST": host, "JOBCAST_HTTP_PORT": str(port)} | self._authority(number)
         command = self._command(f"api-{number}", "api", env)
         scheme = "https" if self.layout.tls else "http"
         return Replica(self._keeper, command, f"{scheme}://{reachable(host)}:{port}")
+
+    def _authority(self, number: int) -> dict[str, str]:
+        """RabbitMQ knows one address to ask at: the first replica's."""
+        layout, env = self.layout, dict[str, str]()
+        if layout.management_url is not None:
+            env["JOBCAST_MANAGEMENT_URL"] = layout.management_url
+        if number > 1:
+            env["JOBCAST_AUTHORITY_PORT"] = ""  # nor any from our own environment
+        elif layout.authority_port is not None:
+            env["JOBCAST_AUTHORITY_PORT"] = str(layout.authority_port)
+        return env
 
     def _command(self, name: str, module: str, env: Mapping[str, str]) -> Command:
         layout = self.layout

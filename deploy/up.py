@@ -20,7 +20,8 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from deploy.demo import Demo, demonstration
-from deploy.process import PortTaken, StartFailure, claim_port
+from deploy.guard import Doors
+from deploy.process import LOOPBACK, PortTaken, StartFailure, claim_port
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.settings import Settings, read_settings
@@ -63,20 +64,21 @@ def _run(settings: Settings, exits: ExitStack) -> None:
     parts: list[Part] = []
     with _names("JOBCAST_HTTP_PORT"):
         http_port = claim_port(settings.http_port)
-    redis_url, amqp_url = settings.redis_url, settings.amqp_url
+    redis_url = settings.redis_url
     if redis_url is None:
         redis = RedisNode(settings.data_dir / "redis", port=settings.redis_port)
         with _names("JOBCAST_REDIS_PORT"):
             redis_url = exits.enter_context(redis).url
         parts.append(redis)
-    if amqp_url is None:
-        rabbitmq = RabbitMQNode(settings.data_dir / "rabbitmq", port=settings.amqp_port)
+    authority_port = claim_port(0)
+    rabbitmq = None if settings.amqp_url else _rabbitmq(settings, authority_port)
+    if rabbitmq is not None:
         with _names("JOBCAST_AMQP_PORT"):
-            amqp_url = exits.enter_context(rabbitmq).url
+            exits.enter_context(rabbitmq)
         parts.append(rabbitmq)
     tokens = create_users(settings.users_file)
     layout = Layout(
-        amqp_url=amqp_url,
+        amqp_url=settings.amqp_url or (rabbitmq.url if rabbitmq else ""),
         redis_url=redis_url,
         users_file=settings.users_file,
         folder=settings.data_dir / "log",
@@ -84,11 +86,21 @@ def _run(settings: Settings, exits: ExitStack) -> None:
         http_host=settings.http_host,
         http_ports=[http_port, *[0] * (settings.replicas - 1)],
         tls=settings.tls,
+        authority_port=authority_port if rabbitmq else None,
+        management_url=rabbitmq.management_url if rabbitmq else None,
     )
     stack = exits.enter_context(Stack(layout))
     demo = exits.enter_context(demonstration(layout)) if settings.demo else None
-    _tell(stack, tokens)
+    _tell(stack, rabbitmq, tokens)
     _watch([*parts, *stack.services], demo)
+
+
+def _rabbitmq(settings: Settings, authority_port: int) -> RabbitMQNode:
+    """A node that asks our first replica who may do what."""
+    with _names("JOBCAST_STOMP_PORT"):
+        stomp_port = claim_port(settings.stomp_port)
+    doors = Doors(authority=f"http://{LOOPBACK}:{authority_port}", stomp_port=stomp_port)
+    return RabbitMQNode(settings.data_dir / "rabbitmq", port=settings.amqp_port, doors=doors)
 
 
 @contextmanager
@@ -123,13 +135,17 @@ def _names(variable: str) -> Iterator[None]:
         ) from None
 
 
-def _tell(stack: Stack, tokens: dict[str, str]) -> None:
+def _tell(stack: Stack, rabbitmq: RabbitMQNode | None, tokens: dict[str, str]) -> None:
     layout = stack.layout
     say("\njobcast is up. Ctrl-C stops it.\n")
     for url in stack.urls:
         say(f"  HTTP   {url}/")
         say(f"  SSE    {url}/v1/events")
-    say(f"  AMQP   {without_password(layout.amqp_url)}")
+    if rabbitmq is None:
+        say(f"  AMQP   {without_password(layout.amqp_url)}")
+    else:
+        say(f"  AMQP   amqp://NAME:TOKEN@{LOOPBACK}:{rabbitmq.port}/")
+        say(f"  STOMP  {LOOPBACK}:{rabbitmq.stomp_port}")
     say(f"  Redis  {without_password(layout.redis_url)}")
     say(f"  logs   {layout.folder}\n")
     if not tokens:
@@ -139,9 +155,9 @@ def _tell(stack: Stack, tokens: dict[str, str]) -> None:
 
 
 def without_password(url: str) -> str:
-    """The URL for people to read; RabbitMQ's well-known guest login, which is no secret, stays."""
+    """The URL for people to read."""
     parts = urlsplit(url)
-    if parts.password in {None, "guest"}:
+    if parts.password is None:
         return url
     login, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{login.partition(':')[0]}:…@{host}"))

@@ -16,6 +16,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
 from jobcast.errors import JobcastError
 from jobcast.names import LIFECYCLE
+from jobcast.tolerance import tolerate_bad_properties
 
 CONNECT_S: Final = 10.0
 CONFIRM_S: Final = 30.0
@@ -54,6 +55,7 @@ class Link:
 @asynccontextmanager
 async def open_link(url: str) -> AsyncIterator[Link]:
     """Raises LinkLost if there is no connection within 10 s."""
+    tolerate_bad_properties()
     with _translated():
         async with asyncio.timeout(CONNECT_S):
             connection = await aio_pika.connect(_with_heartbeat(url))

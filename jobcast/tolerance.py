@@ -7,15 +7,19 @@ is read with replacement characters; a message with bad properties arrives with 
 type that nobody takes, and so becomes a dead letter like any other bad input.
 """
 
+import re
 import struct
 from typing import Final
 
 from pamqp.commands import Basic
+from pamqp.constants import DOMAIN_REGEX
 from pamqp.header import ContentHeader
 
 UNREADABLE: Final = "application/x-unreadable-properties"
 FIXED: Final = struct.Struct(">HHQ")  # class id, weight, body size
 TAG: Final = struct.Struct(">QB")  # delivery tag, redelivered
+
+ANY_NAME: Final = re.compile(r"[^\x00]*", re.DOTALL)
 
 _ERRORS: Final = (
     ValueError,
@@ -58,5 +62,7 @@ def _short_text(data: bytes, at: int) -> tuple[str, int]:
 
 def tolerate_bad_properties() -> None:
     """For this process. The library offers no place to ask for it, so its methods are replaced."""
+    # AMQP allows any name; ours hold `%`, which pamqp takes for a mistake.
+    DOMAIN_REGEX["queue-name"] = ANY_NAME
     ContentHeader.unmarshal = _header  # type: ignore[method-assign]
     Basic.Deliver.unmarshal = _deliver  # type: ignore[method-assign, assignment]

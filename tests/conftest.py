@@ -8,6 +8,8 @@ import pytest
 
 from deploy import rabbitmq as rabbitmq_node
 from deploy import redis as redis_node
+from deploy.guard import Doors
+from deploy.process import LOOPBACK, claim_port
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Stack
@@ -28,10 +30,19 @@ def _need(server: str | None, what: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+def authority_port() -> int:
+    """Where the suite's RabbitMQ asks who may do what; `session_stack` answers there."""
+    return claim_port(0)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(
+    tmp_path_factory: pytest.TempPathFactory, authority_port: int
+) -> Iterator[RabbitMQNode]:
     """A running node; a test that stops or kills it starts it again."""
     _need(rabbitmq_node.find_server(), "rabbitmq-server")
-    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
+    doors = Doors(authority=f"http://{LOOPBACK}:{authority_port}")
+    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"), doors=doors) as node:
         yield node
 
 
@@ -60,6 +71,7 @@ def session_stack(
     rabbitmq: RabbitMQNode,
     redis_server: RedisNode,
     logins: Logins,
+    authority_port: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     """The processes as a stranger starts them: two notifiers and two API replicas."""
@@ -70,6 +82,8 @@ def session_stack(
         folder=tmp_path_factory.mktemp("log"),
         notifiers=2,
         http_ports=(0, 0),
+        authority_port=authority_port,
+        management_url=rabbitmq.management_url,
     )
     with Stack(layout) as stack:
         yield stack

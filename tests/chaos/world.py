@@ -50,7 +50,7 @@ class World:
         return [f"http://{LOOPBACK}:{self.links[f'{side}-http'].port}" for side in SIDES]
 
     def amqp_url(self, link: str) -> str:
-        return f"amqp://guest:guest@{LOOPBACK}:{self.links[link].port}/"
+        return self.rabbitmq.url_at(self.links[link].port)
 
     def start_all(self) -> None:
         """Start what is down, and wait until it works."""

@@ -23,6 +23,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from broker.link import connected, opened
 from broker.topology import declare, topology
+from deploy.guard import SERVICE
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.job import Job, Status
@@ -90,7 +91,7 @@ class Stranger:
         job_id = JOBS[row.name]
         before, after = neighbours(row, job_id)
         bad = row.text(OWNER, job_id)
-        user = "guest" if row.trusted else None
+        user = SERVICE if row.trusted else None
         if not row.alone:
             self.publish(b"[" + b",".join((before, bad, after)) + b"]", BATCH, user_id=user)
             return

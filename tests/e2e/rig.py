@@ -72,7 +72,7 @@ async def opened_rig(nodes: Nodes, logins: Logins, folder: Path, **env: str) -> 
     nodes.start()
     async with Link("amqp", nodes.rabbitmq.port) as amqp, Link("redis", nodes.redis.port) as store:
         layout = Layout(
-            amqp_url=f"amqp://guest:guest@{LOOPBACK}:{amqp.port}/",
+            amqp_url=nodes.rabbitmq.url_at(amqp.port),
             redis_url=f"redis://{LOOPBACK}:{store.port}/0",
             users_file=logins.users_file,
             folder=folder,

@@ -29,7 +29,8 @@ def environment(stack: Stack, rabbitmq: RabbitMQNode, logins: Logins) -> dict[st
     return python_environment() | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "JOBCAST_URL": stack.urls[0],
-        "JOBCAST_AMQP_URL": rabbitmq.url,
+        "JOBCAST_AMQP_URL": rabbitmq.url_of(logins.executor.name, logins.executor.token),
+        "AMQP_PORT": str(rabbitmq.port),
         "JOBCAST_TOKEN": logins.alice.token,
         "EXECUTOR_TOKEN": logins.executor.token,
     }

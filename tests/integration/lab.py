@@ -15,6 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from broker.errors import BrokerUnavailable
+from deploy.guard import SERVICE
 from jobcast.events import Event
 from jobcast.job import Job
 from jobcast.message import Incoming, Message, Outcome
@@ -36,7 +37,7 @@ ORPHAN_S = 604_800
 _numbers = count(1)
 
 
-def incoming(*events: Event, user_id: str = "guest") -> Incoming:
+def incoming(*events: Event, user_id: str = SERVICE) -> Incoming:
     """The message that an executor, or the API, sends about one job."""
     if len(events) == 1:
         body, content_type = encode_event(events[0]), STRUCTURED
@@ -93,7 +94,7 @@ class Lab:
         self.feed = Feed(redis, self.store)
         self.ahead_ms = 0
         self.retention_s = retention_s
-        self.rules = Rules(retention_s=retention_s, user="guest")
+        self.rules = Rules(retention_s=retention_s, user=SERVICE)
         self.restart()
 
     def restart(self) -> None:

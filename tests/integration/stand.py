@@ -13,6 +13,7 @@ import aiormq
 from broker.link import connected
 from broker.publisher import Publisher, publishing
 from broker.topology import declare, state_queues, topology
+from deploy.guard import SERVICE
 from jobcast.events import Event
 from jobcast.message import Incoming, Outcome
 from jobcast.names import COMMANDS, DEAD, EVENTS
@@ -32,7 +33,7 @@ def singly(events: Sequence[Event]) -> list[Incoming]:
 
 def together(events: Sequence[Event]) -> list[Incoming]:
     """One message that speaks of several jobs, of none in particular."""
-    return [Incoming(body=encode_batch(events), content_type=BATCH, user_id="guest")]
+    return [Incoming(body=encode_batch(events), content_type=BATCH, user_id=SERVICE)]
 
 
 class Told:

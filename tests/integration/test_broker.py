@@ -13,6 +13,7 @@ from broker.errors import BrokerUnavailable, Refused
 from broker.link import connected, keep, opened
 from broker.outlet import opened_outlet
 from broker.publisher import Publisher, publishing
+from deploy.guard import SERVICE
 from deploy.rabbitmq import RabbitMQNode
 from jobcast.cancellation import ended_by_a_child
 from jobcast.message import Message, Outcome
@@ -104,7 +105,7 @@ async def test_the_properties_of_a_message_arrive_as_they_were_set(
             timestamp=1_800_000_000,
             priority=4,
             app_id="jobcast",
-            user_id="guest",
+            user_id=SERVICE,
         ),
     )
     async with opened(connection, confirms=False) as channel:
@@ -118,7 +119,7 @@ async def test_the_properties_of_a_message_arrive_as_they_were_set(
         said = (properties.correlation_id, properties.message_type, properties.priority)
         assert said == ("c", "job.x", 4)
         assert (properties.delivery_mode, properties.app_id) == (2, "jobcast")
-        assert (properties.user_id, properties.message_id) == ("guest", f"{queue}-0")
+        assert (properties.user_id, properties.message_id) == (SERVICE, f"{queue}-0")
 
 
 async def test_what_no_queue_wants_is_returned_and_what_one_refuses_is_nacked(
@@ -215,7 +216,7 @@ async def test_who_keeps_a_connection_has_it_again_however_often_it_breaks(
         return len(served) >= count + 2
 
     async with proxying(rabbitmq.port) as proxy:
-        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        url = rabbitmq.url_at(proxy.port)
         keeping = asyncio.create_task(keep("test", lambda: connect(url)))
         for _ in range(3):
             await eventually(partial(more_than, len(served)))

@@ -125,7 +125,7 @@ async def test_a_connection_cut_between_confirm_and_removal_loses_nothing(
     ids = names(5)
     await put(url, letters(ids))
     async with proxying(spare_rabbitmq.port) as proxy:
-        far = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        far = spare_rabbitmq.url_at(proxy.port)
 
         async def cut_off() -> None:
             async with opened_dead_letters(far) as dead:

@@ -9,9 +9,11 @@ import subprocess
 import msgspec
 import pytest
 
+from deploy.guard import SERVICE
 from deploy.rabbitmq import NODE, RabbitMQNode
 from jobcast.message import Message
 from jobcast.names import DEAD
+from tests.chaos.link import Link
 from tests.eventually import eventually
 from tests.integration.dead_letters import (
     STATE,
@@ -165,13 +167,17 @@ async def test_dropping_everything_on_a_terminal_asks(
     assert await seen(url) == left
 
 
-async def test_a_retry_that_is_interrupted_says_how_far_it_came_and_loses_nothing(url: str) -> None:
-    ids = names(10_000)  # so many take longer than it takes to interrupt it
+async def test_a_retry_that_is_interrupted_says_how_far_it_came_and_loses_nothing(
+    url: str, spare_rabbitmq: RabbitMQNode
+) -> None:
+    ids = names(2_000)
     await put(url, letters(ids))
-    async with started(url, "retry", "--all") as process:
-        await eventually(lambda: depth(url, STATE))
-        process.send_signal(signal.SIGINT)
-        out, err = await process.communicate()
+    async with Link("amqp", spare_rabbitmq.port) as link:
+        link.delay_s = 0.05  # so that there is time to interrupt it
+        async with started(spare_rabbitmq.url_at(link.port), "retry", "--all") as process:
+            await eventually(lambda: depth(url, STATE))
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert b"sent again, then it was interrupted" in err
     left = await seen(url)
@@ -190,12 +196,12 @@ async def test_without_the_queue_or_the_right_to_it_one_line_says_so(
     assert "no queue 'jobcast.dead'" in missing.err
     await declared(url)
     await put(url, letters(["a1"]))
-    wrong = await dead(url.replace("guest:guest", "guest:sesame"), "list")
+    wrong = await dead(spare_rabbitmq.url_of(SERVICE, "sesame"), "list")
     assert (wrong.code, wrong.out, wrong.err.count("\n")) == (1, "", 1)
     assert "sesame" not in wrong.err
     await asyncio.to_thread(add_users, spare_rabbitmq)
     for user, args in (("nobody", ("list",)), ("reader", ("retry", "--all"))):
-        ended = await dead(url.replace("guest:guest", f"{user}:sesame"), *args)
+        ended = await dead(spare_rabbitmq.url_of(user, "sesame"), *args)
         assert (ended.code, ended.out) == (1, "")
         assert "ACCESS_REFUSED" in ended.err
     assert await seen(url) == ["a1"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from deploy.guard import SERVICE
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.events import (
@@ -55,7 +56,7 @@ async def test_a_second_verdict_on_the_same_silence_is_void(ward: Ward) -> None:
     await ward.lab.tell(ward.lab.say(Started, lease_s=LEASE_S))
     twice = await ward.judged(2)
     assert [one.id for one in twice] == [twice[0].id] * 2
-    messages = [verdict(one, "guest") for one in twice]
+    messages = [verdict(one, SERVICE) for one in twice]
     for message in messages:
         await ward.publish(message)
     with living(ward.settings):
@@ -111,7 +112,7 @@ async def test_whatever_is_heard_between_the_verdict_and_its_fold_cancels_it(
     await ward.lab.tell(ward.lab.say(Started, lease_s=LEASE_S))
     [one] = await ward.judged()
     await ward.report(said(ward.lab))
-    await ward.publish(verdict(one, "guest"))
+    await ward.publish(verdict(one, SERVICE))
     with living(ward.settings):
         await ward.passed()
         assert not (await ward.lab.job()).ended

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from deploy.guard import SERVICE
 from jobcast.events import (
     Canceled,
     CancelRequested,
@@ -177,7 +178,7 @@ async def test_an_end_and_the_deletion_in_one_batch_are_both_told(lab: Lab) -> N
 
 @pytest.mark.parametrize("progress", [False, True])
 async def test_progress_is_told_over_amqp_only_where_it_is_wanted(lab: Lab, progress: bool) -> None:
-    lab.rules = Rules(retention_s=14_400, user="guest", amqp_progress=progress)
+    lab.rules = Rules(retention_s=14_400, user=SERVICE, amqp_progress=progress)
     lab.restart()
     await lab.tell(lab.say(Started))
     await lab.tell(lab.say(Progressed, percent=5))
@@ -188,11 +189,11 @@ async def test_progress_is_told_over_amqp_only_where_it_is_wanted(lab: Lab, prog
 async def test_with_partitions_a_message_of_several_jobs_is_sent_again_job_by_job(
     lab: Lab,
 ) -> None:
-    lab.rules = Rules(retention_s=14_400, user="guest", partitions=2)
+    lab.rules = Rules(retention_s=14_400, user=SERVICE, partitions=2)
     lab.restart()
     events = [lab.say(Started, "a"), lab.say(Started, "b"), lab.say(Progressed, "a", percent=3)]
     mixed = Incoming(
-        body=encode_batch(events), content_type=BATCH, correlation_id="a", user_id="guest"
+        body=encode_batch(events), content_type=BATCH, correlation_id="a", user_id=SERVICE
     )
     bare = Incoming(body=encode_batch(events[1:2]), content_type=BATCH, user_id="x")
     await lab.process(mixed, bare)

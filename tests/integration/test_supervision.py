@@ -50,9 +50,9 @@ async def own(spare_redis: RedisNode, owner: str) -> AsyncIterator[Lab]:
     await redis.aclose()
 
 
-def amqp(link: Link, **query: int) -> str:
+def amqp(node: RabbitMQNode, link: Link, **query: int) -> str:
     asked = "&".join(f"{name}={value}" for name, value in query.items())
-    return f"amqp://guest:guest@{LOOPBACK}:{link.port}/?{asked}"
+    return f"{node.url_at(link.port)}?{asked}"
 
 
 def refuse(link: Link) -> None:
@@ -106,7 +106,7 @@ async def test_while_redis_is_away_nothing_is_acknowledged_and_memory_stays_boun
     url, events = spare_rabbitmq.url, list(lives(own))
     async with (
         Link("amqp", spare_rabbitmq.port) as link,
-        notifier(amqp(link), spare_redis.url) as process,
+        notifier(amqp(spare_rabbitmq, link), spare_redis.url) as process,
     ):
         await serving(url)
         await report(url, own.say(Started, "first"))
@@ -146,7 +146,7 @@ async def test_a_link_to_rabbitmq_that_nobody_closed_is_given_up_and_all_is_told
     url = spare_rabbitmq.url
     async with (
         Link("amqp", spare_rabbitmq.port) as link,
-        notifier(amqp(link, heartbeat=2), redis_server.url) as process,
+        notifier(amqp(spare_rabbitmq, link, heartbeat=2), redis_server.url) as process,
     ):
         await serving(url)
         await subscribed(url, lab.owner)

@@ -57,7 +57,7 @@ async def test_an_outlet_says_in_time_that_it_cannot_publish_and_comes_back(
         await channel.queue_declare(owner, durable=True)
     async with (
         Link("amqp", spare_rabbitmq.port) as link,
-        opened_outlet(f"amqp://guest:guest@{LOOPBACK}:{link.port}/?heartbeat=1") as outlet,
+        opened_outlet(f"{spare_rabbitmq.url_at(link.port)}?heartbeat=1") as outlet,
     ):
         await eventually(lambda: outlet.ready)
         await outlet.publish([letter(owner)])

@@ -8,7 +8,6 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from deploy.process import LOOPBACK
 from deploy.rabbitmq import RabbitMQNode
 from jobcast.backoff import CAP_S, delay_after
 from jobcast.events import Event, Recorded
@@ -65,8 +64,8 @@ async def broker(spare_rabbitmq: RabbitMQNode, owner: str) -> Broker:
     return broker
 
 
-def through(link: Link) -> str:
-    return f"amqp://guest:guest@{LOOPBACK}:{link.port}/"
+def through(node: RabbitMQNode, link: Link) -> str:
+    return node.url_at(link.port)
 
 
 async def test_a_403_on_publish_is_for_a_while_only(
@@ -89,7 +88,7 @@ async def test_a_full_buffer_holds_the_caller_until_the_broker_is_back_and_keeps
     sent: list[int] = []
     async with (
         Link("amqp", spare_rabbitmq.port) as link,
-        Reporter(through(link), owner=owner, buffer_max=BUFFER_MAX) as reporter,
+        Reporter(through(spare_rabbitmq, link), owner=owner, buffer_max=BUFFER_MAX) as reporter,
         reporter.job("job") as job,
         asyncio.TaskGroup() as tasks,
     ):
@@ -120,7 +119,7 @@ async def test_what_could_not_be_delivered_is_named_and_nothing_else(
     broker: Broker, spare_rabbitmq: RabbitMQNode, owner: str
 ) -> None:
     async def work(link: Link) -> None:
-        async with Reporter(through(link), owner=owner, close_s=0.5) as reporter:
+        async with Reporter(through(spare_rabbitmq, link), owner=owner, close_s=0.5) as reporter:
             async with reporter.job("told"):
                 pass
             link.refusing = True
@@ -140,7 +139,7 @@ async def test_a_link_that_nobody_closed_is_replaced_while_a_full_buffer_waits(
     broker: Broker, spare_rabbitmq: RabbitMQNode, owner: str
 ) -> None:
     async with Link("amqp", spare_rabbitmq.port) as link:
-        url = f"{through(link)}?heartbeat=1"
+        url = f"{through(spare_rabbitmq, link)}?heartbeat=1"
         async with (
             Reporter(url, owner=owner, buffer_max=BUFFER_MAX) as reporter,
             reporter.job("job") as job,

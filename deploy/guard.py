@@ -1,0 +1,66 @@
+"""How RabbitMQ is told to ask our API who may do what, and what it holds itself: one account.
+
+The same lines stand in docker-compose.yml.
+"""
+
+import json
+from typing import Final
+
+import msgspec
+
+from deploy.process import LOOPBACK
+
+GUARD_PLUGINS: Final = (
+    "rabbitmq_auth_backend_http",
+    "rabbitmq_auth_backend_cache",
+    "rabbitmq_management",
+    "rabbitmq_stomp",
+)
+SERVICE: Final = "jobcast"
+"""The service's own account, the only one that RabbitMQ holds itself."""
+QUESTIONS: Final = ("user", "vhost", "resource", "topic")
+
+
+class Doors(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has beside AMQP when it asks an authority who may do what.
+
+    `authority` is a URL; the paths /user, /vhost, /resource and /topic are below it. Port 0: any.
+    """
+
+    authority: str
+    stomp_port: int = 0
+    management_port: int = 0
+    cache_ms: int = 5_000  # for so long RabbitMQ believes an answer
+
+
+def asking(doors: Doors, stomp_port: int, management_port: int) -> list[str]:
+    """The lines of rabbitmq.conf by which a node asks who may do what and lists connections."""
+    return [
+        # The service's own account first, so that the API can always connect.
+        "auth_backends.1 = internal",
+        "auth_backends.2 = cache",
+        "auth_cache.cached_backend = http",
+        f"auth_cache.cache_ttl = {doors.cache_ms}",
+        "auth_http.http_method = post",
+        "auth_http.connection_timeout = 2000",
+        "auth_http.request_timeout = 5000",
+        *(f"auth_http.{question}_path = {doors.authority}/{question}" for question in QUESTIONS),
+        f"stomp.listeners.tcp.1 = {LOOPBACK}:{stomp_port}",
+        "stomp.default_topic_exchange = job.events",
+        f"management.tcp.ip = {LOOPBACK}",
+        f"management.tcp.port = {management_port}",
+        # Nobody reads RabbitMQ's own statistics: the list of connections does without.
+        "management_agent.disable_metrics_collector = true",
+    ]
+
+
+def definitions(password: str) -> str:
+    """What a node holds from its first start, as JSON: no guest, but the service's own account."""
+    every = {"configure": ".*", "write": ".*", "read": ".*"}
+    return json.dumps(
+        {
+            "users": [{"name": SERVICE, "password": password, "tags": "administrator"}],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": SERVICE, "vhost": "/", **every}],
+        }
+    )

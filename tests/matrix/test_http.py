@@ -1,0 +1,165 @@
+"""Every HTTP route and stream: each cell of docs/policy.toml, asked of the running service."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from itertools import product
+from typing import Final, NamedTuple
+
+import httpx
+import pytest
+
+from tests.matrix.cast import STRANGER
+from tests.matrix.policy import KINDS, Http, mentions, read
+from tests.matrix.scene import SEEN, Scene, filled, pairs, problem
+
+AT_ONCE: Final = 32
+SILENCE_S: Final = 0.3
+PATIENCE_S: Final = 15.0
+CURSOR: Final = "1-0"
+COLUMNS: Final = (
+    "subscriber",
+    "subscriber_with_owner",
+    "executor",
+    "admin",
+    "admin_with_owner",
+    "ticket",
+    "ticket_for_another",
+)
+
+
+class Attempt(NamedTuple):
+    """One request. `sees`: whose jobs the answer must show, and no other's."""
+
+    label: str
+    path: str
+    headers: dict[str, str]
+    body: str | None
+    wanted: str
+    sees: frozenset[str]
+
+
+def attempts(row: Http, scene: Scene) -> Iterator[Attempt]:
+    """All cells of the row, with everybody who stands for them."""
+    kinds = KINDS if mentions(row, "{job}") else KINDS[:1]
+    if row.nobody is not None:
+        for kind in kinds:
+            job = scene.job("alice", "bob", kind)
+            for one in scene.cast.refused(scene.jobs["alice"]):
+                label = f"nobody, {one.label}, {kind} job"
+                headers = one.headers | {"Sec-Fetch-Site": "same-origin"}
+                told = row.answer("nobody", kind) or ""
+                yield _attempt(row, job, (label, one.query, headers, told, ""))
+    for who, kind in product(COLUMNS, kinds):
+        wanted = row.answer(who, kind)
+        if wanted is None:
+            continue
+        for me, other in pairs(who, row):
+            owner, job_id = scene.job(me, other, kind)
+            query, shown = "", me
+            if who.endswith("_with_owner"):
+                # Where no job is asked for, all are: another's.
+                shown = owner if len(kinds) > 1 else other
+                query = f"owner={shown}"
+            for door, headers, more in credentials(who, me, job_id, (row, scene)):
+                label = f"{who}, {me} by {door}, {kind} job, of {owner}"
+                said = (label, f"{query}&{more}".strip("&"), headers, wanted, shown)
+                yield _attempt(row, (owner, job_id), said)
+
+
+def credentials(
+    who: str, me: str, job_id: str, at: tuple[Http, Scene]
+) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Door, headers and query."""
+    row, scene = at
+    if who == "ticket":
+        job = job_id if mentions(row, "{job}") else scene.jobs[me]
+        yield "ticket", {}, f"ticket={scene.ticket(me, job)}"
+    elif who == "ticket_for_another":
+        yield "ticket", {}, f"ticket={scene.ticket(me, 'another-job-of-mine')}"
+    else:
+        for door in row.by:
+            yield door, scene.by(door, me), ""
+
+
+def _attempt(
+    row: Http, job: tuple[str, str], said: tuple[str, str, dict[str, str], str, str]
+) -> Attempt:
+    (owner, job_id), (label, query, headers, wanted, shown) = job, said
+    fields = {"job": job_id, "owner": owner, "n": uuid.uuid4().hex}
+    path = filled(row.request.partition(" ")[2], **fields)
+    if query:
+        path += ("&" if "?" in path else "?") + query
+    body = None if row.body is None else filled(row.body, **fields)
+    if body is not None:
+        headers = {"Content-Type": "application/json"} | headers
+    shows = "/v1/jobs" in path or "GET /v1/events" in row.request
+    sees = wanted in {"200", "200 snapshot", "200 live"} and shows
+    seen = frozenset({shown} if sees else ())
+    return Attempt(label, path, headers | row.headers, body, wanted, seen)
+
+
+async def answer(client: httpx.AsyncClient, row: Http, one: Attempt) -> tuple[str, frozenset[str]]:
+    """What is answered, and whose jobs are seen in it."""
+    method = row.request.partition(" ")[0]
+    request = client.build_request(method, one.path, headers=one.headers, content=one.body)
+    response = await client.send(request, stream=True)
+    try:
+        if row.stream and response.status_code == 200:
+            text = await stream(response, one.wanted, feed="/v1/events" in one.path)
+            return f"200 {opened(text, one.path)}", frozenset(SEEN.findall(text))
+        body = (await response.aread()).decode()
+    finally:
+        await response.aclose()
+    return f"{response.status_code}{problem(body)}", frozenset(SEEN.findall(body))
+
+
+async def stream(response: httpx.Response, wanted: str, *, feed: bool) -> str:
+    """The opening of a stream, until nothing is to be expected any more."""
+    text, last = "", "event: live" if feed else "event: snapshot"
+    silent = wanted == "200 silent"
+    try:
+        async with asyncio.timeout(SILENCE_S if silent else PATIENCE_S):
+            async for chunk in response.aiter_text():
+                text += chunk
+                if last in text and text.endswith("\n\n"):
+                    break
+    except TimeoutError:
+        pass
+    return text
+
+
+def opened(text: str, path: str) -> str:
+    if "event: snapshot" in text and "/v1/events" not in path:
+        return "snapshot"
+    if "event: live" in text:
+        return "live" if SEEN.search(text) else "nothing"
+    return "silent" if "event: stream" in text else f"? {text!r}"
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in read().http])
+async def test_a_request_is_answered_as_the_table_says(scene: Scene, row: Http) -> None:
+    wrong: list[str] = []
+    limit = asyncio.Semaphore(AT_ONCE)
+    async with httpx.AsyncClient(base_url=scene.url, timeout=30) as client:
+
+        async def check(one: Attempt) -> None:
+            async with limit:
+                said, seen = await answer(client, row, one)
+            if (said, seen) != (one.wanted, one.sees):
+                told = f"{said} seeing {sorted(seen)}, not {one.wanted} seeing {sorted(one.sees)}"
+                wrong.append(f"{one.label}: {told}")
+
+        tried = list(attempts(row, scene))
+        await asyncio.gather(*map(check, tried))
+    assert not wrong, "\n".join(wrong)
+    assert len(tried) > 20
+
+
+async def test_routes_of_later_are_not_served_yet(scene: Scene) -> None:
+    """Else they are to be put into the table."""
+    async with httpx.AsyncClient(base_url=scene.url, headers=scene.bearer("alice")) as client:
+        for route in read().later:
+            method, path = filled(route, job=scene.jobs["alice"], owner=STRANGER).split(" ")
+            response = await client.request(method, path)
+            assert response.status_code in {404, 405}, route
