@@ -32,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def edit(settings: Settings, options: argparse.Namespace) -> None:
-    path, reserved = settings.users_file, {settings.service_user}
+    path = settings.users_file
+    # In the shell of somebody who reports or subscribes, the URL has their own login.
+    known = {user.name for user in load(path)} if path.exists() else set[str]()
+    reserved = {settings.service_user} - known
     match options.action:
         case "add":
             print(add_user(path, options.name, options.role, reserved))

@@ -218,5 +218,13 @@ def test_users_are_kept_from_the_command_line(tmp_path: Path) -> None:
         again = api("user", "add", refused, "--role", "admin", **file)
         assert again.returncode != 0
         assert refused in again.stderr
+    own = {"JOBCAST_AMQP_URL": "amqp://alice:token@127.0.0.1/", **file}  # as in alice's own shell
+    assert api("user", "rotate", "alice", **own).returncode == 0
+    assert (
+        "reserved"
+        in api(
+            "user", "add", "bob", "--role", "admin", **(own | {"JOBCAST_AMQP_URL": "amqp://bob@h/"})
+        ).stderr
+    )
     assert api("user", "remove", "alice", **file).returncode == 0
     assert api("user", "list", **file).stdout == ""
