@@ -1,6 +1,7 @@
 """The suite's own servers: a private RabbitMQ and Redis on free ports, once per run."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -18,6 +19,11 @@ from tests.logins import Login, Logins
 # The developer's own servers, users and tokens are none of the tests' business.
 for _name in [name for name in os.environ if name.startswith("JOBCAST_")]:
     del os.environ[_name]
+
+# Where the suite itself runs in the background Ctrl-C is ignored, and what it starts would inherit
+# that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _need(server: str | None, what: str) -> None:
