@@ -3,6 +3,7 @@
 Promises: every call has a time-out, and whatever redis-py raises comes out as `StoreUnavailable`.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -62,10 +63,14 @@ class _Pool(BlockingConnectionPool):
     """
 
     async def release(self, connection: AbstractConnection) -> None:
-        broken = not connection.is_connected
+        task = asyncio.current_task()
+        # One whose user was cancelled (a client that left) says nothing about the others.
+        broken = not connection.is_connected and not (task and task.cancelling())
         await super().release(connection)
         if broken:
-            await self.disconnect(inuse_connections=False)
+            for idle in tuple(self._available_connections):
+                # Without waiting, so that nobody takes it meanwhile.
+                await idle.disconnect(nowait=True)
 
 
 def database(redis: Redis) -> int:
