@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 import uvloop
@@ -38,6 +38,18 @@ REAP_S: Final = 60.0
 UNREAD_MS: Final = 60_000
 IDLE_S: Final = 65  # longer than the 60 s of common proxies, so that they close first
 BACKLOG: Final = 4096
+
+COMMON: Final[dict[str, Any]] = {
+    "ws": "none",
+    "lifespan": "off",
+    "log_config": None,
+    "access_log": False,
+    "proxy_headers": False,
+    "server_header": False,
+    "backlog": BACKLOG,
+    "timeout_keep_alive": IDLE_S,
+}
+"""What both of uvicorn's servers are told."""
 
 log = logging.getLogger(__name__)
 
@@ -188,18 +200,7 @@ async def reap(server: uvicorn.Server) -> None:
 
 def _authority_config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=IDLE_S,
-        timeout_graceful_shutdown=1,
+        app, http="httptools", date_header=False, timeout_graceful_shutdown=1, **COMMON
     )
 
 
@@ -207,17 +208,10 @@ def _config(settings: Settings, parts: Parts) -> uvicorn.Config:
     config = uvicorn.Config(
         build(parts),
         http=Connection,
-        ws="none",
-        lifespan="off",
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=REQUESTS_GRACE_S,
+        **COMMON,
     )
     try:
         config.load()

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
-from deploy.guard import GUARD_PLUGINS, SERVICE, Doors, asking, definitions
+from deploy.guard import GUARD_PLUGINS, SERVICE, Doors, asking, definitions, drop_guest
 from deploy.process import (
     LOOPBACK,
     Child,
@@ -217,6 +217,10 @@ class RabbitMQNode:
         command = Command(name=self.name, args=[server], env=env, log=log, cwd=self.folder)
         self._beam = keeper.spawn(command)
         self._beam.wait_until(self._accepts, START_TIMEOUT_S)
+        if self._doors:
+            self._beam.wait_until(
+                lambda: drop_guest(self.management_url, self.login), START_TIMEOUT_S
+            )
 
     def _accepts(self) -> bool:
         return answers(self.port, AMQP_GREETING, CONNECTION_START)

@@ -19,6 +19,7 @@ from aiormq.exceptions import (
     ProbableAuthenticationError,
 )
 
+from jobcast.cancellation import is_to_end
 from jobcast.errors import JobcastError
 from jobcast.letter import Letter, original
 from jobcast.names import LIFECYCLE
@@ -134,8 +135,7 @@ def explained() -> Iterator[None]:
         yield
     except asyncio.CancelledError as error:
         # aiormq ends the futures of a lost connection with it; ours is one that was asked for.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_to_end():
             raise
         raise DeadLettersOutOfReach("the connection to RabbitMQ was lost") from error
     except ChannelNotFoundEntity as error:

@@ -14,6 +14,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
+from jobcast.cancellation import is_to_end
 from jobcast.errors import JobcastError
 from jobcast.names import LIFECYCLE
 from jobcast.tolerance import tolerate_bad_properties
@@ -84,8 +85,7 @@ def _translated() -> Iterator[None]:
     except asyncio.CancelledError as error:
         # aiormq ends the futures of a connection that it gives up with CancelledError, which looks
         # like a cancellation of ours. It is one only if somebody asked for it.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_to_end():
             raise
         raise LinkLost("the connection was given up") from error
     except DeliveryError as error:

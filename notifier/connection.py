@@ -3,7 +3,6 @@
 Promises: every call has a time-out, and whatever redis-py raises comes out as `StoreUnavailable`.
 """
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from jobcast.cancellation import heeded
+from jobcast.cancellation import heeded, is_to_end
 from jobcast.errors import BadSetting, JobcastError
 
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -63,9 +62,8 @@ class _Pool(BlockingConnectionPool):
     """
 
     async def release(self, connection: AbstractConnection) -> None:
-        task = asyncio.current_task()
         # One whose user was cancelled (a client that left) says nothing about the others.
-        broken = not connection.is_connected and not (task and task.cancelling())
+        broken = not connection.is_connected and not is_to_end()
         await super().release(connection)
         if broken:
             for idle in tuple(self._available_connections):

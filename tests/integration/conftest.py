@@ -1,6 +1,7 @@
 """What the tests on real servers share: a state service in this process, and a reader beside it."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,18 @@ async def spare_rabbitmq(_spare_rabbitmq: RabbitMQNode) -> RabbitMQNode:
     _spare_rabbitmq.start()
     await sweep(_spare_rabbitmq.url)
     return _spare_rabbitmq
+
+
+@pytest.fixture
+def spare_redis(tmp_path: Path) -> Iterator[RedisNode]:
+    """A server that may be killed."""
+    with RedisNode(tmp_path / "redis") as node:
+        yield node
+
+
+@pytest.fixture
+async def own(spare_redis: RedisNode, owner: str) -> AsyncIterator[Lab]:
+    """The owner's jobs on that server."""
+    redis = connect(spare_redis.url, name="jobcast-test")
+    yield Lab(redis, owner)
+    await redis.aclose()

@@ -39,13 +39,6 @@ QUEUED = "jobcast_queue_ready_messages"
 
 
 @pytest.fixture
-def spare_redis(tmp_path: Path) -> Iterator[RedisNode]:
-    """A server that may be killed."""
-    with RedisNode(tmp_path / "redis") as node:
-        yield node
-
-
-@pytest.fixture
 async def redis(spare_redis: RedisNode) -> AsyncIterator[Redis]:
     client = connect(spare_redis.url, name="jobcast-test")
     yield client

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aio_pika
+import httpx
 import pytest
 import redis as redis_client
 
 from deploy import rabbitmq as rabbitmq_node
 from deploy import redis as redis_node
+from deploy.guard import SERVICE, Doors
 from deploy.process import LOOPBACK, Command, Keeper, PortTaken, StartFailure, free_port
 from deploy.rabbitmq import MESSAGE_BYTES_MAX, RabbitMQNode
 from deploy.redis import RedisNode
@@ -185,3 +187,15 @@ def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
 def test_free_ports_can_be_bound() -> None:
     with socket.socket() as server:
         server.bind((LOOPBACK, free_port()))
+
+
+async def test_a_data_folder_from_before_loses_its_guest(tmp_path: Path) -> None:
+    guest = {"password": "guest", "tags": "administrator"}
+    doors = Doors(authority=f"http://{LOOPBACK}:{free_port()}")
+    with RabbitMQNode(tmp_path, doors=doors) as node:
+        async with httpx.AsyncClient(base_url=node.management_url, auth=node.login) as management:
+            made = await management.put("/api/users/guest", json=guest)
+            assert made.status_code == 201
+            node.restart()
+            users = (await management.get("/api/users")).json()
+    assert [user["name"] for user in users] == [SERVICE]

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from broker.topology import state_queues, topology
+from broker.errors import BrokerUnavailable
+from broker.topology import state_queues
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.events import Event, Recorded, Started, Succeeded
@@ -185,11 +186,10 @@ async def test_a_dead_letter_is_not_lost_for_want_of_its_queue(
             )
         await eventually(lambda: bodies_of(url), 20)
         assert any("no queue" in line for line in process.lines)
-    assert {name.name for name in topology(1).queues} >= {DEAD}
 
 
 async def bodies_of(url: str) -> bool:
     try:
         return await bodies(url, DEAD) == [b"{"]
-    except Exception:
-        return False
+    except BrokerUnavailable:
+        return False  # the queue is not there yet

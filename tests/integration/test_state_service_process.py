@@ -1,8 +1,7 @@
 """`python -m notifier` as a stranger starts it: what it survives, and how it ends."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from jobcast.events import Event, Progressed, Started, Succeeded
 from jobcast.message import Incoming, Message, Outcome
 from jobcast.names import DEAD, EVENTS
 from jobcast.wire import BATCH, encode_batch
-from notifier.connection import connect
 from tests.eventually import eventually
 from tests.integration.lab import Lab
 from tests.integration.rabbit import (
@@ -28,21 +26,6 @@ from tests.integration.rabbit import (
     report,
     serving,
 )
-
-
-@pytest.fixture
-async def spare_redis(tmp_path: Path) -> AsyncIterator[RedisNode]:
-    """A server that may be killed."""
-    with RedisNode(tmp_path / "redis") as node:
-        yield node
-
-
-@pytest.fixture
-async def own(spare_redis: RedisNode, owner: str) -> AsyncIterator[Lab]:
-    """The owner's jobs on that server."""
-    redis = connect(spare_redis.url, name="jobcast-test")
-    yield Lab(redis, owner)
-    await redis.aclose()
 
 
 async def stored(lab: Lab, count: int, index: str = "jobs") -> None:

@@ -1,8 +1,7 @@
 """The state service, the outlet and the hub when what they hang on goes away without a word."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.events import Event, Recorded, Started, Succeeded
 from jobcast.names import EVENTS
-from notifier.connection import connect
 from tests.chaos.link import Link
 from tests.e2e.rig import cpu_s, memory_mib
 from tests.eventually import eventually
@@ -34,20 +32,6 @@ JOBS = 1_000
 EVENTS_EACH = 20
 GROWTH_MIB = 8
 HEARTBEAT_S = 1.0
-
-
-@pytest.fixture
-def spare_redis(tmp_path: Path) -> Iterator[RedisNode]:
-    with RedisNode(tmp_path / "redis") as node:
-        yield node
-
-
-@pytest.fixture
-async def own(spare_redis: RedisNode, owner: str) -> AsyncIterator[Lab]:
-    """The owner's jobs on that server."""
-    redis = connect(spare_redis.url, name="jobcast-test")
-    yield Lab(redis, owner)
-    await redis.aclose()
 
 
 def amqp(node: RabbitMQNode, link: Link, **query: int) -> str:

@@ -134,6 +134,14 @@ async def test_what_the_file_says_of_a_user_beats_every_tag(tmp_path: Path) -> N
         assert await rabbit.resource("alice", "job.lifecycle", "write", "jobcast-admin") == "deny"
 
 
+async def test_a_jwt_with_the_name_of_a_user_of_the_file_brings_none_of_the_files_roles(
+    tmp_path: Path,
+) -> None:
+    async with asking(tmp_path, Word(Claims("alice", (), time.time() + 60))) as rabbit:
+        assert await rabbit.login("alice", JWT) == "deny"
+        assert await rabbit.login("alice", rabbit.token) == "allow"
+
+
 async def test_tags_count_for_nothing_without_an_issuer(tmp_path: Path) -> None:
     async with asking(tmp_path) as rabbit:
         assert await rabbit.resource("carol", "job.lifecycle", "write", "jobcast-admin") == "deny"
