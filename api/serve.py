@@ -36,6 +36,9 @@ CLOSE_TIMEOUT_S: Final = 9.0
 ANSWERS_GRACE_S: Final = 1.5
 REAP_S: Final = 60.0
 UNREAD_MS: Final = 60_000
+UNSENT_BYTES: Final = 64 * 1024
+"""What the kernel takes of a connection beyond what the peer's window lets it send. Its own bound
+is megabytes, which hundreds of readers that have stopped would fill at everybody's cost."""
 IDLE_S: Final = 65  # longer than the 60 s of common proxies, so that they close first
 BACKLOG: Final = 4096
 
@@ -85,9 +88,10 @@ def _bound(what: str, host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Handed down to connections: a peer that is dead, or has not read for so long, is cut.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+        # Handed down to connections. A peer that is dead, or has not read for so long, is cut.
+        for name, value in (("TCP_USER_TIMEOUT", UNREAD_MS), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES)):
+            if hasattr(socket, name):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:

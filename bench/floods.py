@@ -21,12 +21,15 @@ from broker.publisher import Publisher, publishing
 from deploy.stack import python_environment
 from jobcast.events import Progressed, Queued, Recorded, Started, Succeeded
 from jobcast.message import Message, Outcome
+from jobcast.reporter import Reporter
 
 AT_ONCE: Final = 500
 SENDERS: Final = 2
 SLICE_S: Final = 0.05
 TIMEOUT_S: Final = 60.0
 LAST_PERCENT: Final = 99.99
+REPORTER: Final = "reporter"
+"""The one kind that is not published by the bench itself."""
 LABELS: Final = {f"label-{number}": "x" * 256 for number in range(16)}
 """About 4 KB, which every change of a job carries again."""
 
@@ -114,8 +117,8 @@ def _progress(given: Flood) -> Iterator[Message]:
     while time.monotonic() < until:
         number += 1
         percent = number % 9_900 / 100
-        yield load.single(Progressed(sequence=number, percent=percent, **_named(spec)))
-    yield load.single(Progressed(sequence=number + 1, percent=LAST_PERCENT, **_named(spec)))
+        yield load.single(_reported(spec, number, percent))
+    yield load.single(_reported(spec, number + 1, LAST_PERCENT))
 
 
 def _ends(given: Flood) -> Iterator[Message]:
@@ -141,7 +144,29 @@ KINDS: Final[Mapping[str, Callable[[Flood], Iterator[Message]]]] = {
 }
 
 
+async def _report(given: Flood) -> Published:
+    """The same progress through the SDK, which merges what the broker has not got yet. `count`:
+    reports made, not messages."""
+    (spec,) = given.jobs
+    began = time.monotonic()
+    number = 0
+    async with Reporter(given.url, owner=spec.owner, source=load.SOURCE) as reporter:
+        while time.monotonic() < began + given.seconds:
+            number += 1
+            await reporter.send(_reported(spec, number, number % 9_900 / 100))
+            await asyncio.sleep(0)
+        await reporter.send(_reported(spec, number + 1, LAST_PERCENT))
+    ended = time.monotonic()
+    return Published(number + 1, ended - began, ended)
+
+
+def _reported(spec: Spec, number: int, percent: float) -> Progressed:
+    return Progressed(sequence=number, percent=percent, **_named(spec))
+
+
 async def _publish(given: Flood) -> Published:
+    if given.kind == REPORTER:
+        return await _report(given)
     messages, count = KINDS[given.kind](given), 0
     began = time.monotonic()
     async with connected(given.url, "bench flood") as connection, publishing(connection) as out:

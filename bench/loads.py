@@ -203,8 +203,11 @@ async def _resumed(scene: Scene, asked: bytes, sizes: Sizes) -> dict[str, int | 
     }
 
 
-async def progress_flood(scene: Scene, sizes: Sizes) -> Row:
-    """An executor that reports the progress of one job as fast as it can."""
+async def progress_flood(scene: Scene, sizes: Sizes, *, kind: str = "progress") -> Row:
+    """An executor that reports the progress of one job as fast as it can.
+
+    `kind`: "progress" publishes every report, "reporter" leaves that to the SDK's `Reporter`.
+    """
     owner = next(name for name in scene.tokens if name != BYSTANDER)
     (job,) = (Spec(owner, spec.job_id, spec.fails) for spec in load.specs(1, 1))
     feed, one = Ends(), Ends()
@@ -216,7 +219,7 @@ async def progress_flood(scene: Scene, sizes: Sizes) -> Row:
         await listen(scene.port, request(f"/v1/jobs/{job.job_id}/events", token), one.hear),
     ]
     try:
-        given = Flood(scene.amqp_url, "progress", [job], seconds=sizes.flood_s)
+        given = Flood(scene.amqp_url, kind, [job], seconds=sizes.flood_s)
         published = await flood(given)
         for ends in (feed, one):
             await ends.has_percent(LAST_PERCENT)

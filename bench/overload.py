@@ -8,7 +8,7 @@ how long the ends of a bystander, another owner, are under way without and with 
 import argparse
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import uvloop
 
@@ -40,14 +40,27 @@ QUICK: Final = Sizes(
 OWNERS: Final = [f"loaded-{number}" for number in range(20)]
 
 Load = Callable[[Scene, Sizes], Awaitable[Row]]
-LOADS: Final[Mapping[str, tuple[Load, int]]] = {
-    "slow-redis": (slow_redis, 20),
-    "stuck-readers": (stuck_readers, 1),
-    "progress-flood": (progress_flood, 1),
-    "no-full-queue": (partial(full_queue, full=False), 1),
-    "full-queue": (full_queue, 1),
+
+
+class Plan(NamedTuple):
+    """A load, the number of its owners, and the partitions it is put on."""
+
+    load: Load
+    owners: int = 1
+    partitions: int = 1
+
+
+LOADS: Final[Mapping[str, Plan]] = {
+    "slow-redis": Plan(slow_redis, owners=20),
+    "stuck-readers": Plan(stuck_readers),
+    "reporter-flood": Plan(partial(progress_flood, kind="reporter")),
+    "progress-flood": Plan(progress_flood),
+    "no-full-queue": Plan(partial(full_queue, full=False)),
+    "full-queue": Plan(full_queue),
+    "flood-of-8": Plan(progress_flood, partitions=8),
 }
-"""The load and its number of owners. The last but one is what the last is compared with."""
+"""`no-full-queue` is what `full-queue` is compared with. More partitions come last: a broker that
+has had them keeps them."""
 
 DELAYS: Final = (
     "probes",
@@ -87,9 +100,11 @@ def run(given: argparse.Namespace) -> int:
 
 async def _measure(servers: Servers, sizes: Sizes, chosen: list[str], rows: list[Row]) -> None:
     for name in chosen:
-        load, owners = LOADS[name]
-        async with scene(servers, name, OWNERS[:owners], sizes.quiet_s) as one:
-            rows += await one.measured(partial(_loaded, load, sizes))
+        plan = LOADS[name]
+        async with scene(
+            servers, name, OWNERS[: plan.owners], sizes.quiet_s, plan.partitions
+        ) as one:
+            rows += await one.measured(partial(_loaded, plan.load, sizes))
         await remove_full(servers.rabbitmq.url)
 
 

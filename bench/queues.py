@@ -22,10 +22,10 @@ ACK_EVERY: Final = 50
 PUBLISH_AT_ONCE: Final = 500
 
 
-async def prepare(url: str) -> None:
+async def prepare(url: str, partitions: int = 1) -> None:
     """Declares what the notifier will find again, and the bare consumer's queue, alike."""
     async with connected(url, "bench") as connection, opened(connection, confirms=False) as channel:
-        await declare(channel, topology(1))
+        await declare(channel, topology(partitions))
         await channel.queue_declare(BARE, durable=True, arguments=dict(STATE_ARGUMENTS))
 
 

@@ -23,7 +23,6 @@ from deploy.process import LOOPBACK
 from deploy.stack import Layout, Stack
 
 NO_LIMIT: Final = "1000000"
-STATE: Final = state_queues(1)[0]
 SETTLE_S: Final = 2.0
 IDLE_EVERY_S: Final = 0.1
 IDLE_LOOKS: Final = 5
@@ -44,6 +43,7 @@ class Scene(msgspec.Struct):
     tokens: dict[str, str]
     bystander: Bystander
     quiet_s: float
+    partitions: int
 
     @property
     def amqp_url(self) -> str:
@@ -95,7 +95,7 @@ class Scene(msgspec.Struct):
         return await self.bystander.probe(stopped)
 
     async def drained(self) -> float:
-        """Returns when the state queue has been empty for some looks; monotonic time of the first.
+        """Returns when the state queues were empty for some looks; monotonic time of the first.
 
         Messages in the notifier's hands are not seen here: check what they should have become.
         """
@@ -107,7 +107,10 @@ class Scene(msgspec.Struct):
             while looks < IDLE_LOOKS:
                 if time.monotonic() > limit:
                     raise Failed(f"{self.name}: the queue is not empty after {DRAINED_S:.0f} s")
-                empty = await queues.depth(channel, STATE) == 0
+                depths = [
+                    await queues.depth(channel, queue) for queue in state_queues(self.partitions)
+                ]
+                empty = not any(depths)
                 looks = looks + 1 if empty else 0
                 since = time.monotonic() if looks == 1 else since
                 await asyncio.sleep(IDLE_EVERY_S)
@@ -116,12 +119,12 @@ class Scene(msgspec.Struct):
 
 @asynccontextmanager
 async def scene(
-    servers: Servers, name: str, owners: list[str], quiet_s: float
+    servers: Servers, name: str, owners: list[str], quiet_s: float, partitions: int = 1
 ) -> AsyncIterator[Scene]:
     """New processes on an empty Redis, for the block. Redis is reached through a slow link."""
     async with Redis.from_url(servers.redis.url) as redis, slow_link(servers.redis.port) as link:
         await redis.flushall()
-        await queues.prepare(servers.rabbitmq.url)
+        await queues.prepare(servers.rabbitmq.url, partitions)
         users = servers.folder / f"users-{name}.toml"
         users.unlink(missing_ok=True)
         tokens = {one: add_user(users, one, ["subscriber"]) for one in [BYSTANDER, *owners]}
@@ -132,14 +135,14 @@ async def scene(
             folder=servers.folder / name,
             notifiers=2,
             http_ports=(0, 0),
-            env=_settings(),
+            env={**_settings(), "JOBCAST_PARTITIONS": str(partitions)},
         )
         stack = await asyncio.to_thread(Stack, layout)
         try:
             await asyncio.to_thread(stack.start)
             port = int(stack.urls[0].rpartition(":")[2])
             async with standing_by(servers.rabbitmq.url, port, tokens[BYSTANDER]) as bystander:
-                yield Scene(name, servers, stack, link, tokens, bystander, quiet_s)
+                yield Scene(name, servers, stack, link, tokens, bystander, quiet_s, partitions)
         finally:
             await asyncio.to_thread(stack.stop)
 
