@@ -152,8 +152,9 @@ async def answering(parts: Parts, asking: socket.socket | None) -> AsyncIterator
             yield
             return
         authority = Authority(settings, parts.credentials, deadlines, management)
-        server = Server(_authority_config(asked(authority, settings.authority_secret)))
-        log.info("answering RabbitMQ on http://%s", _address(asking))
+        server = Server(_authority_config(settings, asked(authority, settings.authority_secret)))
+        scheme = "https" if settings.authority_tls else "http"
+        log.info("answering RabbitMQ on %s://%s", scheme, _address(asking))
         running = asyncio.create_task(server.serve(sockets=[asking]))
         try:
             yield
@@ -202,21 +203,37 @@ async def reap(server: uvicorn.Server) -> None:
         before = set(closing)
 
 
-def _authority_config(app: ASGIApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app, http="httptools", date_header=False, timeout_graceful_shutdown=1, **COMMON
+def _authority_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    return _loaded(
+        settings,
+        uvicorn.Config(
+            app,
+            http="httptools",
+            date_header=False,
+            ssl_certfile=settings.tls_cert if settings.authority_tls else None,
+            ssl_keyfile=settings.tls_key if settings.authority_tls else None,
+            timeout_graceful_shutdown=1,
+            **COMMON,
+        ),
     )
 
 
 def _config(settings: Settings, parts: Parts) -> uvicorn.Config:
-    config = uvicorn.Config(
-        build(parts),
-        http=Connection,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        timeout_graceful_shutdown=REQUESTS_GRACE_S,
-        **COMMON,
+    return _loaded(
+        settings,
+        uvicorn.Config(
+            build(parts),
+            http=Connection,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            timeout_graceful_shutdown=REQUESTS_GRACE_S,
+            **COMMON,
+        ),
     )
+
+
+def _loaded(settings: Settings, config: uvicorn.Config) -> uvicorn.Config:
+    """Raises BadSetting where the certificate is no good."""
     try:
         config.load()
     except OSError as error:  # ssl.SSLError is one

@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     authority_host: str = "127.0.0.1"
     authority_port: int | None = None  # None: RabbitMQ does not ask us
     authority_secret: str | None = None
+    authority_tls: bool = False  # with the same certificate
     management_url: str | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
@@ -92,7 +93,15 @@ def _authority(env: Environment) -> dict[str, Any]:
         "authority_host": host,
         "authority_port": env.integer("JOBCAST_AUTHORITY_PORT", 0, low=0, high=65_535),
         "authority_secret": secret,
+        "authority_tls": _authority_tls(env),
     }
+
+
+def _authority_tls(env: Environment) -> bool:
+    wanted = env.flag("JOBCAST_AUTHORITY_TLS", default=False)
+    if wanted and env.optional("JOBCAST_TLS_CERT") is None:
+        raise BadSetting("JOBCAST_TLS_CERT: a file is wanted when JOBCAST_AUTHORITY_TLS is true")
+    return wanted
 
 
 def _management(env: Environment) -> str | None:

@@ -58,12 +58,15 @@ class Demo:
             child.stop(max(0.0, deadline - time.monotonic()))
 
     def _command(self, job: DemoJob) -> Command:
+        certificates = self._layout.certificates
         run = (sys.executable, "-m", "jobcast.cli", "run", "--owner", "alice", "--name", job.name)
         return Command(
             name=f"demo {job.operation}",
             args=[*run, "--operation", job.operation, "--", *job.args],
             log=self._layout.folder / "demo.log",
-            env=python_environment() | {"JOBCAST_AMQP_URL": self._layout.amqp_url},
+            env=python_environment()
+            | {"JOBCAST_AMQP_URL": self._layout.amqp_url}
+            | dict(certificates.environment if certificates else {}),
         )
 
 

@@ -5,12 +5,14 @@ The same lines stand in docker-compose.yml.
 
 import base64
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Final
 
 import msgspec
 
+from deploy.certificates import Certificates
 from deploy.process import LOOPBACK
 
 GUARD_PLUGINS: Final = (
@@ -38,8 +40,57 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
     cache_ms: int = 5_000  # for so long RabbitMQ believes an answer
 
 
-def asking(doors: Doors, stomp_port: int, management_port: int) -> list[str]:
+def listening(port: int, certificates: Certificates | None) -> list[str]:
+    """The lines of rabbitmq.conf for AMQP: in the clear, or over TLS and in no other way."""
+    if certificates is None:
+        return [f"listeners.tcp.1 = {LOOPBACK}:{port}"]
+    return [
+        "listeners.tcp = none",
+        f"listeners.ssl.1 = {LOOPBACK}:{port}",
+        *_own_files("ssl_options", certificates),
+        "ssl_options.verify = verify_none",  # clients have tokens, and no certificates
+        "ssl_options.fail_if_no_peer_cert = false",
+    ]
+
+
+def _own_files(prefix: str, certificates: Certificates) -> list[str]:
+    return [
+        f"{prefix}.cacertfile = {certificates.ca}",
+        f"{prefix}.certfile = {certificates.cert}",
+        f"{prefix}.keyfile = {certificates.key}",
+    ]
+
+
+def trusting(certificates: Certificates | None) -> str:
+    """advanced.config: whom to believe when asking over TLS. RabbitMQ 3.10 has no word for it in
+    rabbitmq.conf; newer ones read this too."""
+    if certificates is None:
+        return "[].\n"
+    ca = json.dumps(str(certificates.ca), ensure_ascii=False)  # an Erlang string, too
+    return (
+        "[{rabbitmq_auth_backend_http, [{ssl_options, ["
+        f"{{cacertfile, {ca}}}, {{verify, verify_peer}}, {{depth, 1}}]}}]}}].\n"
+    )
+
+
+def asking(doors: Doors, certificates: Certificates | None) -> list[str]:
     """The lines of rabbitmq.conf by which a node asks who may do what and lists connections."""
+    if certificates is None:
+        stomp = [f"stomp.listeners.tcp.1 = {LOOPBACK}:{doors.stomp_port}"]
+        management = [
+            f"management.tcp.ip = {LOOPBACK}",
+            f"management.tcp.port = {doors.management_port}",
+        ]
+    else:
+        stomp = [
+            "stomp.listeners.tcp = none",
+            f"stomp.listeners.ssl.1 = {LOOPBACK}:{doors.stomp_port}",
+        ]
+        management = [
+            f"management.ssl.ip = {LOOPBACK}",
+            f"management.ssl.port = {doors.management_port}",
+            *_own_files("management.ssl", certificates),
+        ]
     return [
         # The service's own account first, so that the API can always connect.
         "auth_backends.1 = internal",
@@ -50,10 +101,9 @@ def asking(doors: Doors, stomp_port: int, management_port: int) -> list[str]:
         "auth_http.connection_timeout = 2000",
         "auth_http.request_timeout = 5000",
         *(f"auth_http.{question}_path = {doors.authority}/{question}" for question in QUESTIONS),
-        f"stomp.listeners.tcp.1 = {LOOPBACK}:{stomp_port}",
+        *stomp,
         "stomp.default_topic_exchange = job.events",
-        f"management.tcp.ip = {LOOPBACK}",
-        f"management.tcp.port = {management_port}",
+        *management,
         # Nobody reads RabbitMQ's own statistics: the list of connections does without.
         "management_agent.disable_metrics_collector = true",
     ]
@@ -71,7 +121,9 @@ def definitions(password: str) -> str:
     )
 
 
-def drop_guest(management_url: str, login: tuple[str, str]) -> bool:
+def drop_guest(
+    management_url: str, login: tuple[str, str], tls: ssl.SSLContext | None = None
+) -> bool:
     """Takes away the account that RabbitMQ makes in a data folder of its own accord: one from
     before it asked us has it still. False while the management does not answer."""
     basic = base64.b64encode(":".join(login).encode()).decode()
@@ -80,7 +132,9 @@ def drop_guest(management_url: str, login: tuple[str, str]) -> bool:
         method="DELETE",
         headers={"Authorization": f"Basic {basic}"},
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
+    )
     try:
         opener.open(request, timeout=ANSWER_S).close()
     except urllib.error.HTTPError as error:

@@ -10,9 +10,11 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -202,10 +204,15 @@ class Keeper:
         return subprocess.Popen(["/bin/sh", "-c", GUARD], stdin=subprocess.PIPE, process_group=0)
 
 
-def answers(port: int, request: bytes, expected: bytes) -> bool:
+def answers(port: int, request: bytes, expected: bytes, tls: ssl.SSLContext | None = None) -> bool:
     """Whether the server on a local port answers these bytes with something holding those."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=1))
+            if tls is not None:
+                connection = stack.enter_context(
+                    tls.wrap_socket(connection, server_hostname=LOOPBACK)
+                )
             connection.sendall(request)
             return expected in connection.recv(4096)
     except OSError:

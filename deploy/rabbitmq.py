@@ -8,7 +8,7 @@ Right for RabbitMQ 3.10 to 4.x.
 
 import os
 import secrets
-import shutil
+import ssl
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,20 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
-from deploy.guard import GUARD_PLUGINS, SERVICE, Doors, asking, definitions, drop_guest
+import msgspec
+
+from deploy.certificates import Certificates
+from deploy.guard import (
+    GUARD_PLUGINS,
+    SERVICE,
+    Doors,
+    asking,
+    definitions,
+    drop_guest,
+    listening,
+    trusting,
+)
+from deploy.installed import ERLANG, find_epmd, find_server
 from deploy.process import (
     LOOPBACK,
     Child,
@@ -34,40 +47,11 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 6.0
 PLUGINS: Final = ("rabbitmq_consistent_hash_exchange",)
 
-# The wrapper that Debian and Fedora put into /usr/sbin insists on the system's user; the real
-# script behind it does not.
-SERVERS: Final = (
-    "/usr/lib/rabbitmq/bin/rabbitmq-server",
-    "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server",
-    "/usr/local/opt/rabbitmq/sbin/rabbitmq-server",
-)
-ERLANG: Final = ("/opt/homebrew/opt/erlang/bin", "/usr/local/opt/erlang/bin", "/usr/lib/erlang/bin")
-
 # The data belongs to the node's name, so the name must not depend on a port.
 NODE: Final = "jobcast@localhost"
 
 AMQP_GREETING: Final = b"AMQP\x00\x00\x09\x01"
 CONNECTION_START: Final = b"\x00\x0a\x00\x0a"  # class 10, method 10
-
-
-def find_server() -> str | None:
-    """The rabbitmq-server script that any user may run."""
-    for path in SERVERS:
-        if os.access(path, os.X_OK):
-            return path
-    for found in Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"):
-        return str(found)
-    return shutil.which("rabbitmq-server")
-
-
-def _find_epmd() -> str:
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *ERLANG])
-    if found := shutil.which("epmd", path=path):
-        return found
-    if erl := shutil.which("erl", path=path):
-        for near in Path(erl).resolve().parents[1].glob("**/erts-*/bin/epmd"):
-            return str(near)
-    raise StartFailure("epmd, a part of Erlang, is not on the PATH")
 
 
 class RabbitMQNode:
@@ -86,6 +70,7 @@ class RabbitMQNode:
         port: int = 0,
         plugins: Sequence[str] = PLUGINS,
         doors: Doors | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.plugins = (*plugins, *(GUARD_PLUGINS if doors else ()))
@@ -93,6 +78,7 @@ class RabbitMQNode:
         self.stomp_port = doors.stomp_port if doors else 0
         self.management_port = doors.management_port if doors else 0
         self._doors = doors
+        self._certificates = certificates
         self._keeper: Keeper | None = None
         self._beam: Child | None = None
         self._epmd: Child | None = None
@@ -122,7 +108,8 @@ class RabbitMQNode:
     def url_at(self, port: int, user: str = SERVICE, password: str | None = None) -> str:
         """To this node through another port, or as another user."""
         secret = self._password if password is None else password
-        return f"amqp://{quote(user, safe='')}:{quote(secret, safe='')}@{LOOPBACK}:{port}/"
+        login = f"{quote(user, safe='')}:{quote(secret, safe='')}"
+        return f"{'amqps' if self._certificates else 'amqp'}://{login}@{LOOPBACK}:{port}/"
 
     def url_of(self, user: str, token: str) -> str:
         return self.url_at(self.port, user, token)
@@ -135,7 +122,7 @@ class RabbitMQNode:
     @property
     def management_url(self) -> str:
         """Only with doors; the login is that of `url`."""
-        return f"http://{LOOPBACK}:{self.management_port}"
+        return f"{'https' if self._certificates else 'http'}://{LOOPBACK}:{self.management_port}"
 
     @cached_property
     def _password(self) -> str:
@@ -207,7 +194,7 @@ class RabbitMQNode:
             # In the foreground: an epmd that Erlang starts by itself is a daemon with an id that
             # nobody tells us.
             self._epmd_port = free_port()
-            args = [_find_epmd(), "-port", str(self._epmd_port), "-address", LOOPBACK]
+            args = [find_epmd(), "-port", str(self._epmd_port), "-address", LOOPBACK]
             log = self.folder / "log" / "epmd.log"
             # A pre-set ERL_EPMD_* of the user would win over the arguments.
             env = clean_environment("ERL_", "RABBITMQ_")
@@ -219,11 +206,15 @@ class RabbitMQNode:
         self._beam.wait_until(self._accepts, START_TIMEOUT_S)
         if self._doors:
             self._beam.wait_until(
-                lambda: drop_guest(self.management_url, self.login), START_TIMEOUT_S
+                lambda: drop_guest(self.management_url, self.login, self._tls), START_TIMEOUT_S
             )
 
     def _accepts(self) -> bool:
-        return answers(self.port, AMQP_GREETING, CONNECTION_START)
+        return answers(self.port, AMQP_GREETING, CONNECTION_START, self._tls)
+
+    @property
+    def _tls(self) -> ssl.SSLContext | None:
+        return self._certificates.context() if self._certificates else None
 
     def _write_files(self) -> dict[str, str]:
         """Writes the node's configuration; the answer is its environment."""
@@ -237,6 +228,8 @@ class RabbitMQNode:
         held.unlink(missing_ok=True)
         write_secret(held, definitions(self._password), 0o600)
         (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
+        advanced = self.folder / "advanced.config"
+        advanced.write_text(trusting(self._certificates if self._doors else None))
         environment_file = self.folder / "rabbitmq-env.conf"
         environment_file.touch()
         return clean_environment("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "CONF_ENV_FILE") | {
@@ -249,7 +242,7 @@ class RabbitMQNode:
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_CONF_ENV_FILE": str(environment_file),  # not the system's
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(advanced),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "data" / "config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
@@ -266,7 +259,7 @@ class RabbitMQNode:
 
     def _configuration(self) -> list[str]:
         lines = [
-            f"listeners.tcp.1 = {LOOPBACK}:{self.port}",
+            *listening(self.port, self._certificates),
             f"load_definitions = {self.folder / 'definitions.json'}",
             f"max_message_size = {MESSAGE_BYTES_MAX}",
             "disk_free_limit.absolute = 50MB",
@@ -276,7 +269,10 @@ class RabbitMQNode:
         ]
         if self._doors is None:
             return [*lines, "collect_statistics = none"]
-        return [*lines, *asking(self._doors, self.stomp_port, self.management_port)]
+        doors = msgspec.structs.replace(
+            self._doors, stomp_port=self.stomp_port, management_port=self.management_port
+        )
+        return [*lines, *asking(doors, self._certificates)]
 
 
 def write_secret(path: Path, text: str, mode: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from deploy.certificates import Certificates
 from deploy.process import (
     LOOPBACK,
     Child,
@@ -33,9 +34,12 @@ class RedisNode:
 
     name = "Redis"
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, certificates: Certificates | None = None
+    ) -> None:
         self.folder = folder.absolute()
         self.port = port  # 0 until the first start has chosen one
+        self._certificates = certificates
         self._keeper: Keeper | None = None
         self._server: Child | None = None
 
@@ -57,7 +61,8 @@ class RedisNode:
 
     @property
     def url(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        scheme = "rediss" if self._certificates else "redis"
+        return f"{scheme}://{LOOPBACK}:{self.port}/0"
 
     @property
     def alive(self) -> bool:
@@ -82,8 +87,9 @@ class RedisNode:
         try:
             self._server = self._keeper.spawn(command)
             # While it still reads its data it answers PING with an error.
+            tls = self._certificates.context() if self._certificates else None
             self._server.wait_until(
-                lambda: answers(self.port, b"PING\r\n", b"+PONG"), START_TIMEOUT_S
+                lambda: answers(self.port, b"PING\r\n", b"+PONG", tls), START_TIMEOUT_S
             )
         except BaseException:
             self.stop()
@@ -129,6 +135,15 @@ class RedisNode:
             "appendfsync": "always",  # a commit is on disk before its message is acked
             "maxmemory-policy": "noeviction",
         }
+        if self._certificates is not None:
+            settings |= {
+                "port": "0",
+                "tls-port": str(self.port),
+                "tls-cert-file": str(self._certificates.cert),
+                "tls-key-file": str(self._certificates.key),
+                "tls-ca-cert-file": str(self._certificates.ca),
+                "tls-auth-clients": "no",  # it has no passwords to protect; its port is loopback's
+            }
         return [
             server,
             *(part for name, value in settings.items() for part in (f"--{name}", value)),

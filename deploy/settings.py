@@ -10,6 +10,7 @@ import msgspec
 from deploy.process import LOOPBACK
 from deploy.stack import ROOT
 from jobcast.environment import Environment
+from jobcast.errors import BadSetting
 
 PORT_MAX: Final = 65535
 PROCESSES_MAX: Final = 32
@@ -23,7 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stomp_port: int
     http_host: str
     http_port: int
-    tls: bool
+    tls: bool  # a certificate is given for HTTP
+    own_tls: bool  # everything over TLS, with certificates of our own
     data_dir: Path
     users_file: Path
     notifiers: int
@@ -35,6 +37,8 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
     """Raises BadSetting; a bad command line ends the process with a usage line, as usual."""
     options = _parser().parse_args(arguments)
     env = Environment(environ)
+    if options.tls:
+        _nobody_elses(env)
 
     def port(name: str, default: int) -> int:
         return env.integer(name, default, low=0, high=PORT_MAX)
@@ -48,12 +52,26 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
         http_host=env.text("JOBCAST_HTTP_HOST", LOOPBACK),
         http_port=port("JOBCAST_HTTP_PORT", 8080),
         tls=env.optional("JOBCAST_TLS_CERT") is not None,
+        own_tls=options.tls,
         data_dir=env.path("JOBCAST_DATA_DIR", ROOT / ".jobcast").absolute(),
         users_file=env.path("JOBCAST_USERS_FILE", ROOT / "users.toml").absolute(),
         notifiers=options.notifiers,
         replicas=options.replicas,
         demo=options.demo,
     )
+
+
+def _nobody_elses(env: Environment) -> None:
+    """With `--tls` our own authority is the only one that is trusted."""
+    for name in ("JOBCAST_TLS_CERT", "JOBCAST_TLS_KEY"):
+        if env.optional(name) is not None:
+            raise BadSetting(f"{name}: not wanted with --tls, which makes a certificate")
+    for name, scheme in (("JOBCAST_AMQP_URL", "amqps"), ("JOBCAST_REDIS_URL", "rediss")):
+        if (env.optional(name) or "").startswith(f"{scheme}:"):
+            raise BadSetting(
+                f"{name}={scheme}://…: not wanted with --tls, which trusts its own authority alone;"
+                " without it JOBCAST_TLS_CERT, JOBCAST_TLS_KEY and SSL_CERT_FILE can be given"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--demo", action="store_true", help="run a few real commands as jobs, again and again"
+    )
+    parser.add_argument(
+        "--tls", action="store_true", help="all of it over TLS, with certificates of its own"
     )
     for name in ("notifiers", "replicas"):
         parser.add_argument(

@@ -21,6 +21,7 @@ from typing import Final, Self
 
 import msgspec
 
+from deploy.certificates import Certificates
 from deploy.process import (
     LOOPBACK,
     Child,
@@ -45,6 +46,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     http_host: str = LOOPBACK
     http_ports: Sequence[int] = (0,)  # one per API replica; 0 = any free one
     tls: bool = False  # whether the replicas have been told to speak it, in `env` or ours
+    certificates: Certificates | None = None  # for all of them, and all that they connect to
     authority_port: int | None = None  # where the first replica answers RabbitMQ's questions
     management_url: str | None = None
     env: Mapping[str, str] = {}  # further settings, JOBCAST_…
@@ -201,7 +203,7 @@ class Stack:
         host = self.layout.http_host
         env = {"JOBCAST_HTTP_HOST": host, "JOBCAST_HTTP_PORT": str(port)} | self._authority(number)
         command = self._command(f"api-{number}", "api", env)
-        scheme = "https" if self.layout.tls else "http"
+        scheme = "https" if self.layout.tls or self.layout.certificates else "http"
         return Replica(self._keeper, command, f"{scheme}://{reachable(host)}:{port}")
 
     def _authority(self, number: int) -> dict[str, str]:
@@ -213,7 +215,19 @@ class Stack:
             env["JOBCAST_AUTHORITY_PORT"] = ""  # nor any from our own environment
         elif layout.authority_port is not None:
             env["JOBCAST_AUTHORITY_PORT"] = str(layout.authority_port)
+            env["JOBCAST_AUTHORITY_TLS"] = str(layout.certificates is not None)
         return env
+
+    @property
+    def _certified(self) -> Mapping[str, str]:
+        certificates = self.layout.certificates
+        if certificates is None:
+            return {}
+        return {
+            "JOBCAST_TLS_CERT": str(certificates.cert),
+            "JOBCAST_TLS_KEY": str(certificates.key),
+            **certificates.environment,
+        }
 
     def _command(self, name: str, module: str, env: Mapping[str, str]) -> Command:
         layout = self.layout
@@ -226,6 +240,7 @@ class Stack:
                 "JOBCAST_AMQP_URL": layout.amqp_url,
                 "JOBCAST_REDIS_URL": layout.redis_url,
                 "JOBCAST_USERS_FILE": str(layout.users_file),
+                **self._certified,
                 **layout.env,
                 **env,
             },

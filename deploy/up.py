@@ -9,6 +9,7 @@ nothing loses its servers while it finishes.
 
 import fcntl
 import os
+import shlex
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from deploy.certificates import Certificates, certificates_in
 from deploy.demo import Demo, demonstration
 from deploy.guard import Doors
 from deploy.process import LOOPBACK, PortTaken, StartFailure, claim_port
@@ -62,16 +64,21 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 def _run(settings: Settings, exits: ExitStack) -> None:
     exits.enter_context(_sole_use(settings.data_dir))
     parts: list[Part] = []
+    certificates = certificates_in(settings.data_dir / "tls") if settings.own_tls else None
     with _names("JOBCAST_HTTP_PORT"):
         http_port = claim_port(settings.http_port)
     redis_url = settings.redis_url
     if redis_url is None:
-        redis = RedisNode(settings.data_dir / "redis", port=settings.redis_port)
+        redis = RedisNode(
+            settings.data_dir / "redis", port=settings.redis_port, certificates=certificates
+        )
         with _names("JOBCAST_REDIS_PORT"):
             redis_url = exits.enter_context(redis).url
         parts.append(redis)
     authority_port = claim_port(0)
-    rabbitmq = None if settings.amqp_url else _rabbitmq(settings, authority_port)
+    rabbitmq = None
+    if settings.amqp_url is None:
+        rabbitmq = _rabbitmq(settings, authority_port, certificates)
     if rabbitmq is not None:
         with _names("JOBCAST_AMQP_PORT"):
             exits.enter_context(rabbitmq)
@@ -86,6 +93,7 @@ def _run(settings: Settings, exits: ExitStack) -> None:
         http_host=settings.http_host,
         http_ports=[http_port, *[0] * (settings.replicas - 1)],
         tls=settings.tls,
+        certificates=certificates,
         authority_port=authority_port if rabbitmq else None,
         management_url=rabbitmq.management_url if rabbitmq else None,
     )
@@ -95,12 +103,23 @@ def _run(settings: Settings, exits: ExitStack) -> None:
     _watch([*parts, *stack.services], demo)
 
 
-def _rabbitmq(settings: Settings, authority_port: int) -> RabbitMQNode:
+def _rabbitmq(
+    settings: Settings, authority_port: int, certificates: Certificates | None
+) -> RabbitMQNode:
     """A node that asks our first replica who may do what."""
     with _names("JOBCAST_STOMP_PORT"):
         stomp_port = claim_port(settings.stomp_port)
-    doors = Doors(authority=f"http://{LOOPBACK}:{authority_port}", stomp_port=stomp_port)
-    return RabbitMQNode(settings.data_dir / "rabbitmq", port=settings.amqp_port, doors=doors)
+    # By name: Erlang compares no address with a certificate.
+    authority = f"https://localhost:{authority_port}" if certificates else None
+    doors = Doors(
+        authority=authority or f"http://{LOOPBACK}:{authority_port}", stomp_port=stomp_port
+    )
+    return RabbitMQNode(
+        settings.data_dir / "rabbitmq",
+        port=settings.amqp_port,
+        doors=doors,
+        certificates=certificates,
+    )
 
 
 @contextmanager
@@ -144,10 +163,14 @@ def _tell(stack: Stack, rabbitmq: RabbitMQNode | None, tokens: dict[str, str]) -
     if rabbitmq is None:
         say(f"  AMQP   {without_password(layout.amqp_url)}")
     else:
-        say(f"  AMQP   amqp://NAME:TOKEN@{LOOPBACK}:{rabbitmq.port}/")
-        say(f"  STOMP  {LOOPBACK}:{rabbitmq.stomp_port}")
+        over_tls = layout.certificates is not None
+        say(f"  AMQP   {'amqps' if over_tls else 'amqp'}://NAME:TOKEN@{LOOPBACK}:{rabbitmq.port}/")
+        say(f"  STOMP  {LOOPBACK}:{rabbitmq.stomp_port}{' (TLS)' if over_tls else ''}")
     say(f"  Redis  {without_password(layout.redis_url)}")
     say(f"  logs   {layout.folder}\n")
+    if layout.certificates is not None:
+        say("Clients trust it by: export SSL_CERT_FILE=" + shlex.quote(str(layout.certificates.ca)))
+        say("(for the SDK and the CLI; curl has --cacert, a browser has to import the file)\n")
     if not tokens:
         say(f"The users are those of {layout.users_file}; it holds no tokens, only their hashes.\n")
         return

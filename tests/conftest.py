@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy import rabbitmq as rabbitmq_node
-from deploy import redis as redis_node
 from deploy.guard import Doors
 from deploy.process import LOOPBACK, claim_port
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Stack
 from tests.logins import Login, Logins
+from tests.servers import need_rabbitmq, need_redis
 
 # The developer's own servers, users and tokens are none of the tests' business.
 for _name in [name for name in os.environ if name.startswith("JOBCAST_")]:
@@ -24,15 +23,6 @@ for _name in [name for name in os.environ if name.startswith("JOBCAST_")]:
 # that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _need(server: str | None, what: str) -> None:
-    if server is not None:
-        return
-    reason = f"{what} is not installed; scripts/setup installs it"
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +36,7 @@ def rabbitmq(
     tmp_path_factory: pytest.TempPathFactory, authority_port: int
 ) -> Iterator[RabbitMQNode]:
     """A running node; a test that stops or kills it starts it again."""
-    _need(rabbitmq_node.find_server(), "rabbitmq-server")
+    need_rabbitmq()
     doors = Doors(authority=f"http://{LOOPBACK}:{authority_port}")
     with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"), doors=doors) as node:
         yield node
@@ -55,7 +45,7 @@ def rabbitmq(
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisNode]:
     """A running server; a test that stops or kills it starts it again."""
-    _need(redis_node.find_server(), "redis-server")
+    need_redis()
     with RedisNode(tmp_path_factory.mktemp("redis")) as node:
         yield node
 

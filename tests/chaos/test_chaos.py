@@ -3,14 +3,13 @@
 The long one, with what only time-outs end, is `scripts/chaos`.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 
-from deploy import rabbitmq, redis
 from tests.chaos.report import text
 from tests.chaos.run import Settings, run
+from tests.servers import need_servers
 
 SECONDS = 9.0
 SEEDS = {1: 3, 4: 5}
@@ -18,10 +17,7 @@ SEEDS = {1: 3, 4: 5}
 
 @pytest.fixture(autouse=True)
 def _servers() -> None:
-    if rabbitmq.find_server() is None or redis.find_server() is None:
-        if os.environ.get("CI"):
-            pytest.fail("rabbitmq-server or redis-server is not installed", pytrace=False)
-        pytest.skip("rabbitmq-server or redis-server is not installed; scripts/setup installs it")
+    need_servers()
 
 
 @pytest.mark.timeout(120)

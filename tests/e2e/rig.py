@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import pytest
 
-from deploy import rabbitmq, redis
 from deploy.process import LOOPBACK
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Replica, Service, Stack
 from tests.chaos.link import Link
 from tests.logins import Logins
+from tests.servers import need_servers
 
 TICK_S = 0.1
 
@@ -40,11 +39,7 @@ class Nodes(NamedTuple):
 @contextmanager
 def running_nodes(folder: Path) -> Iterator[Nodes]:
     """Both, for a test module; without them it is skipped, or fails where `CI` is set."""
-    if rabbitmq.find_server() is None or redis.find_server() is None:
-        reason = "rabbitmq-server or redis-server is not installed; scripts/setup installs it"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need_servers()
     with RabbitMQNode(folder / "rabbitmq") as one, RedisNode(folder / "redis") as other:
         yield Nodes(one, other)
 

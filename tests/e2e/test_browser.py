@@ -1,14 +1,11 @@
 """A real browser: headless Chromium, its native EventSource, the session cookie."""
 
 import asyncio
-import os
-import shutil
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from deploy.rabbitmq import RabbitMQNode
 from deploy.stack import Stack
@@ -17,17 +14,6 @@ from tests.e2e.test_readme import block
 from tests.eventually import eventually
 from tests.logins import Login
 
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
-FLAGS: Final = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WORDS: Final = [
     *("stream", "snapshot", "live", "queued", "started", "progressed", "recorded", "commented"),
     *("cancel-pending", "succeeded", "failed", "canceled", "deleted", "expiring"),
@@ -49,23 +35,6 @@ FOLLOW: Final = """([path, words]) => {
   });
   source.addEventListener('error', () => window.seen.push({word: 'error'}));
 }"""
-
-
-@pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None and os.environ.get("CI"):
-        pytest.fail("no Chromium; scripts/setup --test installs it")
-    if found is None:
-        pytest.skip("no Chromium")
-    async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"), executable_path=found, args=FLAGS
-        )
-        try:
-            yield context.pages[0]
-        finally:
-            await context.close()
 
 
 async def seen(page: Page, *words: str) -> list[dict[str, Any]]:

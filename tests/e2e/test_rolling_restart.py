@@ -6,7 +6,6 @@ Everything goes through a balancer of the test's own, TCP and round robin, which
 """
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy import rabbitmq, redis
 from deploy.stack import Replica, Service
 from tests.chaos.book import Book
 from tests.chaos.ledger import FAILING, judge
@@ -29,6 +27,7 @@ from tests.chaos.writers import SdkWriter
 from tests.e2e.balancer import balancing
 from tests.e2e.crowd import Crowd
 from tests.eventually import eventually
+from tests.servers import need_servers
 
 PER_S = 200.0
 JOBS_AT_ONCE = 90
@@ -40,10 +39,7 @@ LATE_S = 5.0  # on a busy machine; forgotten clients would wait for ever
 
 @pytest.fixture(autouse=True)
 def _servers() -> None:
-    if rabbitmq.find_server() is None or redis.find_server() is None:
-        if os.environ.get("CI"):
-            pytest.fail("rabbitmq-server or redis-server is not installed", pytrace=False)
-        pytest.skip("rabbitmq-server or redis-server is not installed; scripts/setup installs it")
+    need_servers()
 
 
 async def restart(service: Service) -> None:

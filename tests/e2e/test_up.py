@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -11,19 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from deploy import rabbitmq, redis
 from deploy.process import LOOPBACK
 from deploy.redis import RedisNode
 from deploy.stack import ROOT
 from tests.eventually import eventually
+from tests.servers import need_servers
 
-needs_servers = pytest.mark.skipif(
-    not (rabbitmq.find_server() and redis.find_server()) and not os.environ.get("CI"),
-    reason="no rabbitmq-server or redis-server",
-)
+
+@pytest.fixture(autouse=True)
+def _servers() -> None:
+    need_servers()
+
+
 DOOR = re.compile(r"^ +(HTTP|SSE|AMQP|Redis) +(\S+)$", re.MULTILINE)
+TRUST = re.compile(r"export SSL_CERT_FILE=(\S+)$", re.MULTILINE)
 TOKEN = re.compile(r"^ +(admin|executor|alice) +(\S+) ", re.MULTILINE)
 
 
@@ -79,13 +84,12 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def status(url: str, token: str) -> int:
+def status(url: str, token: str, tls: ssl.SSLContext | None = None) -> int:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - our own address
+    with urllib.request.urlopen(request, timeout=5, context=tls) as answer:  # noqa: S310 - our own address
         return int(answer.status)
 
 
-@needs_servers
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.timeout(120)
 async def test_it_opens_all_doors_and_a_signal_stops_everything(
@@ -106,7 +110,6 @@ async def test_it_opens_all_doors_and_a_signal_stops_everything(
         assert processes_of(tmp_path) == []
 
 
-@needs_servers
 @pytest.mark.timeout(120)
 async def test_the_second_start_keeps_users_and_shows_no_token(tmp_path: Path) -> None:
     with running(tmp_path) as first:
@@ -120,7 +123,35 @@ async def test_the_second_start_keeps_users_and_shows_no_token(tmp_path: Path) -
         assert not [token for token in tokens.values() if token in second.text]
 
 
-@needs_servers
+@pytest.mark.timeout(120)
+async def test_with_tls_every_door_speaks_it_and_the_next_start_keeps_the_authority(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, "--tls", "--demo") as first:
+        doors = await first.up()
+        schemes = {name: url.partition(":")[0] for name, url in doors.items()}
+        assert schemes == {"HTTP": "https", "SSE": "https", "AMQP": "amqps", "Redis": "rediss"}
+        tokens = dict(TOKEN.findall(first.text))
+        (authority,) = TRUST.findall(first.text)
+        tls = ssl.create_default_context(cafile=authority)
+        url = f"{doors['HTTP']}v1/jobs"
+        assert status(url, tokens["alice"], tls) == 200
+        client = httpx.AsyncClient(
+            verify=tls, headers={"Authorization": f"Bearer {tokens['alice']}"}
+        )
+        async with client:
+
+            async def has_jobs() -> bool:
+                return bool((await client.get(url)).json()["jobs"])
+
+            await eventually(has_jobs, 20)  # the demo's, reported over AMQP
+        first.process.terminate()
+        assert first.process.wait(20) == 0
+    with running(tmp_path, "--tls") as second:
+        doors = await second.up()
+        assert status(f"{doors['HTTP']}v1/jobs", tokens["alice"], tls) == 200
+
+
 @pytest.mark.parametrize("name", ["JOBCAST_HTTP_PORT", "JOBCAST_REDIS_PORT", "JOBCAST_AMQP_PORT"])
 async def test_a_taken_port_is_told_in_one_line_that_names_its_variable(
     tmp_path: Path, redis_server: RedisNode, name: str
@@ -142,7 +173,6 @@ async def test_two_runs_do_not_share_a_data_folder(tmp_path: Path) -> None:
             assert len(run.text.splitlines()) == 1
 
 
-@needs_servers
 @pytest.mark.timeout(120)
 async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     with running(tmp_path) as run:
@@ -156,7 +186,6 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
         assert run.process.wait(20) == 0
 
 
-@needs_servers
 async def test_a_notifier_that_does_not_come_up_is_explained(
     tmp_path: Path, redis_server: RedisNode
 ) -> None:

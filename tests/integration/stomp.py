@@ -1,21 +1,24 @@
-"""STOMP over a plain socket, as a browser's library would speak it."""
+"""STOMP over a socket, as a browser's library would speak it."""
 
 import asyncio
+import ssl
 from contextlib import suppress
 
 from deploy.process import LOOPBACK
 
 
 class Stomp:
-    """A client over a plain socket; `frames` are answered one by one."""
+    """A client over a socket; `frames` are answered one by one."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def connect(cls, port: int, user: str, password: str) -> "Stomp":
-        client = cls(*await asyncio.open_connection(LOOPBACK, port))
+    async def connect(
+        cls, port: int, user: str, password: str, tls: ssl.SSLContext | None = None
+    ) -> "Stomp":
+        client = cls(*await asyncio.open_connection(LOOPBACK, port, ssl=tls))
         login = ("accept-version:1.2", "host:/", f"login:{user}", f"passcode:{password}")
         client.say("CONNECT", *login)
         answer = await client.hear()

@@ -18,7 +18,6 @@ from aiormq.exceptions import (
 
 from api.users import add_user
 from deploy.guard import SERVICE
-from deploy.rabbitmq import find_server
 from jobcast.names import DEAD, EVENTS, LIFECYCLE
 from jobcast.reporter import Reporter
 from tests.eventually import eventually
@@ -40,6 +39,7 @@ from tests.integration.operations import (
     published,
 )
 from tests.integration.stomp import Stomp
+from tests.servers import need_rabbitmq
 
 USERS = {
     "alice": ["subscriber"],
@@ -53,8 +53,7 @@ USERS = {
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    if find_server() is None:
-        pytest.skip("rabbitmq-server is not installed; scripts/setup installs it")
+    need_rabbitmq()
     users_file = tmp_path_factory.mktemp("users") / "users.toml"
     tokens = {name: add_user(users_file, name, roles) for name, roles in USERS.items()}
     with (

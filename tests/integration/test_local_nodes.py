@@ -15,13 +15,12 @@ import httpx
 import pytest
 import redis as redis_client
 
-from deploy import rabbitmq as rabbitmq_node
-from deploy import redis as redis_node
 from deploy.guard import SERVICE, Doors
 from deploy.process import LOOPBACK, Command, Keeper, PortTaken, StartFailure, free_port
 from deploy.rabbitmq import MESSAGE_BYTES_MAX, RabbitMQNode
 from deploy.redis import RedisNode
 from tests.eventually import eventually
+from tests.servers import need_servers
 
 PARENT = """
 import sys, time
@@ -33,12 +32,10 @@ print(*node.pids, flush=True)
 time.sleep(60)
 """
 
-needs_rabbitmq = pytest.mark.skipif(
-    rabbitmq_node.find_server() is None and not os.environ.get("CI"), reason="no rabbitmq-server"
-)
-needs_redis = pytest.mark.skipif(
-    redis_node.find_server() is None and not os.environ.get("CI"), reason="no redis-server"
-)
+
+@pytest.fixture(autouse=True)
+def _servers() -> None:
+    need_servers()
 
 
 def runs(pid: int) -> bool:
@@ -53,7 +50,6 @@ def none_runs(*pids: int) -> Callable[[], bool]:
     return lambda: not any(runs(pid) for pid in pids)
 
 
-@needs_rabbitmq
 async def test_a_durable_queue_survives_kill_and_restart_and_stop_leaves_no_process(
     tmp_path: Path,
 ) -> None:
@@ -125,7 +121,6 @@ def test_the_node_listens_on_loopback_only(rabbitmq: RabbitMQNode, redis_server:
             socket.create_connection((outward, port), timeout=1)
 
 
-@needs_redis
 def test_an_answered_write_survives_the_death_of_redis(tmp_path: Path) -> None:
     with RedisNode(tmp_path / "a folder with spaces") as node:
         pids = node.pids
@@ -142,7 +137,6 @@ def test_an_answered_write_survives_the_death_of_redis(tmp_path: Path) -> None:
     assert none_runs(*pids)()
 
 
-@needs_redis
 async def test_the_death_of_the_parent_ends_the_server(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PARENT, str(tmp_path / "redis")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
@@ -154,7 +148,6 @@ async def test_the_death_of_the_parent_ends_the_server(tmp_path: Path) -> None:
     await eventually(none_runs(*pids), 15)
 
 
-@needs_redis
 def test_a_taken_port_is_named(redis_server: RedisNode, tmp_path: Path) -> None:
     with pytest.raises(PortTaken, match=str(redis_server.port)):
         RedisNode(tmp_path, port=redis_server.port).start()

@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from deploy.rabbitmq import RabbitMQNode, find_server
+from deploy.rabbitmq import RabbitMQNode
 from jobcast.events import Canceled, Event, Failed, Heartbeat, Progressed, Started, Succeeded
 from jobcast.malformed import Malformed
 from jobcast.names import LIFECYCLE
@@ -19,14 +19,14 @@ from jobcast.outbox import InvalidEvent
 from jobcast.reporter import Reporter, Undelivered
 from jobcast.wire import BATCH, decode
 from tests.eventually import eventually
+from tests.servers import need_rabbitmq
 
 QUEUE = "reporter-test"
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    if find_server() is None:
-        pytest.skip("rabbitmq-server is not installed; scripts/setup installs it")
+    need_rabbitmq()
     with RabbitMQNode(tmp_path_factory.mktemp("reporter")) as node:
         yield node
 

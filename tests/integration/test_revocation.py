@@ -16,12 +16,12 @@ from api.revocation import AGAIN_S, CACHE_S, REVOCATION_S, Deadlines, revoking
 from api.users import Users, add_user, remove_user, rotate_token
 from deploy.guard import SERVICE
 from deploy.process import LOOPBACK, free_port
-from deploy.rabbitmq import find_server
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE
 from tests.eventually import eventually
 from tests.integration.authority import Guard, GuardedNode, guarded_node
 from tests.integration.proxy import Proxy
 from tests.integration.stomp import Stomp
+from tests.servers import need_rabbitmq
 
 # aiormq leaves tasks of its own behind when a connection is closed by the other side.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -78,8 +78,7 @@ class Broker(NamedTuple):
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    if find_server() is None:
-        pytest.skip("rabbitmq-server is not installed; scripts/setup installs it")
+    need_rabbitmq()
     users_file = tmp_path_factory.mktemp("users") / "users.toml"
     add_user(users_file, "first", ["admin"])
     folder = tmp_path_factory.mktemp("guarded")

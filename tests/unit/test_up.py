@@ -51,6 +51,22 @@ def test_a_bad_port_is_told_in_one_line_with_its_variable(name: str, value: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JOBCAST_TLS_CERT", "cert.pem"),
+        ("JOBCAST_TLS_KEY", "key.pem"),
+        ("JOBCAST_AMQP_URL", "amqps://me:secret@host/"),
+        ("JOBCAST_REDIS_URL", "rediss://:secret@host/"),
+    ],
+)
+def test_own_tls_goes_with_nobody_elses_certificates(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=f"^{name}") as caught:
+        read_settings(["--tls"], {name: value})
+    assert "secret" not in str(caught.value)
+    assert read_settings(["--tls"], {"JOBCAST_REDIS_URL": "redis://host/"}).own_tls
+
+
 def test_passwords_are_not_shown() -> None:
     assert without_password("amqp://me:secret@host:1/v") == "amqp://me:…@host:1/v"
     assert without_password("rediss://:secret@host:1/0") == "rediss://:…@host:1/0"

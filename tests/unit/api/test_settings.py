@@ -62,6 +62,14 @@ def test_certificate_and_key_go_together() -> None:
         read({"JOBCAST_TLS_CERT": __file__})
 
 
+def test_the_authority_speaks_tls_only_with_a_certificate() -> None:
+    asked = {"JOBCAST_AUTHORITY_PORT": "0", "JOBCAST_AUTHORITY_TLS": "true"}
+    with pytest.raises(BadSetting, match=r"^JOBCAST_TLS_CERT"):
+        read(asked)
+    certified = {"JOBCAST_TLS_CERT": __file__, "JOBCAST_TLS_KEY": __file__}
+    assert read(asked | certified).authority_tls
+
+
 JWT = {
     "JOBCAST_JWT_ISSUER": "https://issuer.example",
     "JOBCAST_JWT_AUDIENCE": "jobcast",
