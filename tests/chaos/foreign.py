@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, NackError, UnroutableError
 
 from jobcast.events import Event
@@ -24,6 +25,8 @@ from tests.chaos.life import Life, Lives
 OPEN: Final = 24
 JOBS_PER_BATCH: Final = 8
 RETRY_S: Final = 0.3
+AWAY: Final = (AMQPError, AMQPConnectorException, OSError)
+"""What pika raises for a broker that is away; its time-out of the whole is of a kind of its own."""
 
 
 class Parcel(msgspec.Struct):
@@ -54,6 +57,7 @@ class ForeignWriter(threading.Thread):
         self._stopping = False
         self._abandoned = False
         self.reconnects = -1
+        self.broken: Exception | None = None
 
     def stop(self) -> None:
         """Begin no more jobs; the thread ends when all that was begun is confirmed."""
@@ -64,11 +68,15 @@ class ForeignWriter(threading.Thread):
         self._stopping = self._abandoned = True
 
     def run(self) -> None:
-        while not self._finished:
-            self.reconnects += 1
-            with contextlib.suppress(AMQPError, OSError):
-                self._serve()
-            time.sleep(self._chance.uniform(0, RETRY_S))
+        try:
+            while not self._finished:
+                self.reconnects += 1
+                with contextlib.suppress(*AWAY):
+                    self._serve()
+                time.sleep(self._chance.uniform(0, RETRY_S))
+        except Exception as error:
+            self.broken = error
+            raise
 
     @property
     def _finished(self) -> bool:
@@ -94,7 +102,7 @@ class ForeignWriter(threading.Thread):
                 self._pending = None
                 connection.sleep(max(0.0, began + count * self._step_s - time.monotonic()))
         finally:
-            with contextlib.suppress(AMQPError, OSError):
+            with contextlib.suppress(*AWAY):
                 connection.close()
 
     @staticmethod

@@ -236,6 +236,8 @@ def _polls(polls: Iterable[Poll], record: Record, truth: Truth) -> Row:
             if objection := truth.objection(answer):
                 row.count("unexpected", objection)
         last = poll.answers[-1] if poll.answers else None
+        if record.expected[poll.key].final is None:
+            continue  # no end of it was confirmed: it may have come or not
         if last is None or not last.ended:
             row.count("lost", f"{poll.key}: the end was not told")
         elif last.final != record.expected[poll.key].final:

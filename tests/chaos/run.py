@@ -129,7 +129,8 @@ class Writers:
     def failed(self) -> str | None:
         if self._task.done() and not self._task.cancelled() and self._task.exception():
             return f"the SDK's writer broke: {self._task.exception()!r}"
-        return None
+        broken = [f"{one.name} broke: {one.broken!r}" for one in self.foreign if one.broken]
+        return broken[0] if broken else None
 
     @property
     def busy(self) -> list[str]:
