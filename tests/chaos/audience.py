@@ -29,9 +29,11 @@ class Audience:
         self._manner = manner
         self._seed = seed
         owners = [login.name for login in world.owners]
-        url = world.amqp_url("subscriber-amqp")
         self.subscribers = [
-            Subscriber(url, owner, quorum=bool(number % 2)) for number, owner in enumerate(owners)
+            Subscriber(
+                world.amqp_url("subscriber-amqp", login), login.name, quorum=bool(number % 2)
+            )
+            for number, login in enumerate(world.owners)
         ]
         self.feeds = [
             StreamReader(doors, owner, None, manner, f"{seed} feed {number}")

@@ -88,7 +88,7 @@ class Writers:
         owners = [login.name for login in world.owners]
         seed, per_s = settings.seed, settings.per_s
         self.sdk = SdkWriter(
-            world.amqp_url("sdk-amqp"),
+            world.amqp_url("sdk-amqp", world.logins.executor),
             book,
             Lives(f"{seed} sdk", owners),
             jobs=JOBS_AT_ONCE,
@@ -96,7 +96,7 @@ class Writers:
         )
         self.foreign = [
             ForeignWriter(
-                world.amqp_url("pika-amqp"),
+                world.amqp_url("pika-amqp", world.logins.executor),
                 book,
                 Lives(f"{seed} {'batch' if batches else 'single'}", owners),
                 per_s=per_s * (0.35 if batches else 0.15),

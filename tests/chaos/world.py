@@ -1,5 +1,6 @@
 """The machines and networks of a run: private servers, two notifiers, two API replicas, and a link
-of the test's own wherever two of them, or a client and they, meet.
+of the test's own wherever two of them, or a client and they, meet. RabbitMQ asks the first replica
+who may do what; executors and subscribers have logins of their own.
 
 Owns everything it has started. Order of starting: servers, links, services; of stopping: reversed.
 """
@@ -10,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from deploy.guard import Doors
 from deploy.process import LOOPBACK, claim_port
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
@@ -29,7 +31,9 @@ class World:
     def __init__(self, folder: Path, partitions: int) -> None:
         self.folder = folder
         self.partitions = partitions
-        self.rabbitmq = RabbitMQNode(folder / "rabbitmq")
+        self.authority_port = claim_port(0)
+        doors = Doors(authority=f"http://{LOOPBACK}:{self.authority_port}")
+        self.rabbitmq = RabbitMQNode(folder / "rabbitmq", doors=doors)
         self.redis = RedisNode(folder / "redis")
         self.links: dict[str, Link] = {}
         self.stacks: list[Stack] = []
@@ -49,8 +53,10 @@ class World:
         """The API replicas as clients reach them."""
         return [f"http://{LOOPBACK}:{self.links[f'{side}-http'].port}" for side in SIDES]
 
-    def amqp_url(self, link: str) -> str:
-        return self.rabbitmq.url_at(self.links[link].port)
+    def amqp_url(self, link: str, login: Login | None = None) -> str:
+        """Through that link, as the service or as a user."""
+        port = self.links[link].port
+        return self.rabbitmq.url_at(port) if login is None else self.rabbitmq.url_at(port, *login)
 
     def start_all(self) -> None:
         """Start what is down, and wait until it works."""
@@ -69,6 +75,9 @@ class World:
             users_file=self.logins.users_file,
             folder=self.folder / side,
             http_ports=(http_port,),
+            # RabbitMQ has one address to ask at; while that replica is down nobody can log in.
+            authority_port=self.authority_port if side == SIDES[0] else None,
+            management_url=self.rabbitmq.management_url,
             env={
                 "JOBCAST_PARTITIONS": str(self.partitions),
                 "JOBCAST_REQUESTS_PER_S": REQUESTS_PER_S,
