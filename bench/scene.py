@@ -131,6 +131,7 @@ async def scene(
         layout = Layout(
             amqp_url=servers.rabbitmq.url,
             redis_url=f"redis://{LOOPBACK}:{link.port}/0",
+            redis_reader_url=servers.redis.reader_url_at(link.port),
             users_file=users,
             folder=servers.folder / name,
             notifiers=2,

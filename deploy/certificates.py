@@ -7,7 +7,6 @@ anybody, and what is to be renewed gets a new authority.
 """
 
 import ipaddress
-import os
 import ssl
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from deploy.secrets import write_secret
 
 LIFETIME: Final = timedelta(days=397)
 RENEWED_BEFORE: Final = timedelta(days=30)
@@ -155,6 +156,4 @@ def _identifier(key: ec.EllipticCurvePrivateKey) -> x509.SubjectKeyIdentifier:
 def _replace(path: Path, content: bytes, mode: int) -> None:
     """A new file that nobody else could open at any time, in the place of an old one."""
     path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+    write_secret(path, content.decode(), mode)

@@ -41,6 +41,7 @@ from deploy.process import (
     clean_environment,
     free_port,
 )
+from deploy.secrets import kept_secret, write_secret
 
 MESSAGE_BYTES_MAX: Final = 1_048_576
 START_TIMEOUT_S: Final = 60.0
@@ -127,11 +128,7 @@ class RabbitMQNode:
     @cached_property
     def _password(self) -> str:
         """Made once, and kept beside the data that it opens."""
-        path = self.folder / "service-password"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_secret(path, secrets.token_hex(16), 0o600)
-        return path.read_text()
+        return kept_secret(self.folder / "service-password")
 
     @property
     def alive(self) -> bool:
@@ -273,13 +270,6 @@ class RabbitMQNode:
             self._doors, stomp_port=self.stomp_port, management_port=self.management_port
         )
         return [*lines, *asking(doors, self._certificates)]
-
-
-def write_secret(path: Path, text: str, mode: int) -> None:
-    """A new file that nobody else can read at any time."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
 
 
 def _write_cookie(path: Path) -> None:

@@ -6,6 +6,8 @@ Never: runs as a daemon or touches another server.
 """
 
 import shutil
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,8 +22,18 @@ from deploy.process import (
     answers,
     claim_port,
 )
+from deploy.secrets import kept_secret
 
 START_TIMEOUT_S: Final = 30.0
+READER: Final = "jobcast-api"
+"""The login of the API, which reads jobs and changes none. The notifier's is the default user."""
+READER_RIGHTS: Final = (
+    *("%R~jobcast:*", "%RW~jobcast:secret", "&jobcast:*"),
+    *("+@read", "+@connection", "-@dangerous", "+info", "+multi", "+exec"),
+    *("+subscribe", "+unsubscribe", "+set"),
+)
+"""`jobcast:secret` is the key of sessions, which any replica may make. No right to publish: what is
+heard on a channel comes from a commit. The same words stand in docker-compose.yml."""
 STOP_TIMEOUT_S: Final = 2.0
 
 
@@ -63,6 +75,20 @@ class RedisNode:
     def url(self) -> str:
         scheme = "rediss" if self._certificates else "redis"
         return f"{scheme}://{LOOPBACK}:{self.port}/0"
+
+    @property
+    def reader_url(self) -> str:
+        """With the rights of the API."""
+        return self.reader_url_at(self.port)
+
+    def reader_url_at(self, port: int) -> str:
+        """To this server through another port."""
+        scheme = "rediss" if self._certificates else "redis"
+        return f"{scheme}://{READER}:{self._reader_password}@{LOOPBACK}:{port}/0"
+
+    @cached_property
+    def _reader_password(self) -> str:
+        return kept_secret(self.folder / "reader-password")
 
     @property
     def alive(self) -> bool:
@@ -147,4 +173,10 @@ class RedisNode:
         return [
             server,
             *(part for name, value in settings.items() for part in (f"--{name}", value)),
+            *("--user", READER, "on", f"#{self._reader_hash}", *READER_RIGHTS),
         ]
+
+    @property
+    def _reader_hash(self) -> str:
+        """Command lines can be read by everybody on the machine."""
+        return sha256(self._reader_password.encode()).hexdigest()

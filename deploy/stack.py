@@ -39,7 +39,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """What to start, and with what."""
 
     amqp_url: str
-    redis_url: str
+    redis_url: str  # the notifiers'
+    redis_reader_url: str | None = None  # the API's, with fewer rights; None: the same
     users_file: Path
     folder: Path  # for logs
     notifiers: int = 1
@@ -202,6 +203,8 @@ class Stack:
     def _replica(self, number: int, port: int) -> Replica:
         host = self.layout.http_host
         env = {"JOBCAST_HTTP_HOST": host, "JOBCAST_HTTP_PORT": str(port)} | self._authority(number)
+        if self.layout.redis_reader_url is not None:
+            env["JOBCAST_REDIS_URL"] = self.layout.redis_reader_url
         command = self._command(f"api-{number}", "api", env)
         scheme = "https" if self.layout.tls or self.layout.certificates else "http"
         return Replica(self._keeper, command, f"{scheme}://{reachable(host)}:{port}")

@@ -67,13 +67,14 @@ def _run(settings: Settings, exits: ExitStack) -> None:
     certificates = certificates_in(settings.data_dir / "tls") if settings.own_tls else None
     with _names("JOBCAST_HTTP_PORT"):
         http_port = claim_port(settings.http_port)
-    redis_url = settings.redis_url
+    redis_url, reader_url = settings.redis_url, None
     if redis_url is None:
         redis = RedisNode(
             settings.data_dir / "redis", port=settings.redis_port, certificates=certificates
         )
         with _names("JOBCAST_REDIS_PORT"):
             redis_url = exits.enter_context(redis).url
+        reader_url = redis.reader_url
         parts.append(redis)
     authority_port = claim_port(0)
     rabbitmq = None
@@ -87,6 +88,7 @@ def _run(settings: Settings, exits: ExitStack) -> None:
     layout = Layout(
         amqp_url=settings.amqp_url or (rabbitmq.url if rabbitmq else ""),
         redis_url=redis_url,
+        redis_reader_url=reader_url,
         users_file=settings.users_file,
         folder=settings.data_dir / "log",
         notifiers=settings.notifiers,

@@ -74,6 +74,7 @@ def session_stack(
     layout = Layout(
         amqp_url=rabbitmq.url,
         redis_url=redis_server.url,
+        redis_reader_url=redis_server.reader_url,
         users_file=logins.users_file,
         folder=tmp_path_factory.mktemp("log"),
         notifiers=2,

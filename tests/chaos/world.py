@@ -69,9 +69,11 @@ class World:
             stack.start()
 
     def make_stack(self, side: str, http_port: int) -> Stack:
+        redis_port = self.links[f"{side}-redis"].port
         layout = Layout(
             amqp_url=self.amqp_url(f"{side}-amqp"),
-            redis_url=f"redis://{LOOPBACK}:{self.links[f'{side}-redis'].port}/0",
+            redis_url=f"redis://{LOOPBACK}:{redis_port}/0",
+            redis_reader_url=self.redis.reader_url_at(redis_port),
             users_file=self.logins.users_file,
             folder=self.folder / side,
             http_ports=(http_port,),

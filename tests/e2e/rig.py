@@ -69,6 +69,7 @@ async def opened_rig(nodes: Nodes, logins: Logins, folder: Path, **env: str) -> 
         layout = Layout(
             amqp_url=nodes.rabbitmq.url_at(amqp.port),
             redis_url=f"redis://{LOOPBACK}:{store.port}/0",
+            redis_reader_url=nodes.redis.reader_url_at(store.port),
             users_file=logins.users_file,
             folder=folder,
             http_ports=(0,),

@@ -89,6 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             Layout(
                 amqp_url=rabbitmq.url,
                 redis_url=store.url,
+                redis_reader_url=store.reader_url,
                 users_file=logins.users_file,
                 folder=folder / "log",
                 http_ports=(0, 0),

@@ -129,6 +129,7 @@ def opened_scene(folder: Path) -> Iterator[Scene]:
         layout = Layout(
             amqp_url=node.url,
             redis_url=redis.url,
+            redis_reader_url=redis.reader_url,
             users_file=users_file,
             folder=folder,
             notifiers=0,

@@ -110,6 +110,7 @@ def own_api(
         layout = Layout(
             amqp_url=rabbitmq.url,
             redis_url=redis_server.url,
+            redis_reader_url=redis_server.reader_url,
             users_file=logins.users_file,
             folder=tmp_path_factory.mktemp("log"),
             notifiers=0,
@@ -135,6 +136,7 @@ def house(
         layout = Layout(
             amqp_url=rabbitmq.url,
             redis_url=redis.url,
+            redis_reader_url=redis.reader_url,
             users_file=users_file,
             folder=folder,
             notifiers=0,
