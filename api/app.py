@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 
 from api import streams
 from api.bearer import Terms
+from api.control import Control
+from api.door import Door
 from api.figures import ApiFigures
 from api.gate import Gate, Rules
 from api.health import Health
@@ -106,13 +108,16 @@ def build(parts: Parts) -> ASGIApp:
     stream_routes = streams.routes(parts.streams)
     figures = parts.streams.figures
     settings, secret = parts.settings, parts.credentials.secret
-    jobs = Jobs(parts.reader, Waits(parts.tenure, settings.waits_per_user)).routes()
+    waits = Waits(parts.tenure, settings.waits_per_user)
+    door = Door(parts.reader, parts.outlet, waits, settings.service_user)
+    jobs = Jobs(parts.reader, waits).routes()
     for route in jobs:
         route.app = figures.polled(route.app)
     app = Starlette(
         routes=[
             *Health(parts.reader, parts.outlet).routes(),
             *jobs,
+            *Control(door).routes(),
             *stream_routes,
             *Ingest(parts.outlet).routes(),
             *Sessions(secret).routes(),

@@ -71,14 +71,14 @@ def require(scope: Scope, role: str) -> Identity:
 
 
 def read_owner(scope: Scope, query: QueryParams) -> str:
-    """Whose jobs are read: one's own, or for an admin those of `owner=NAME`. Raises Problem."""
+    """For whom one acts: oneself, or as an admin `owner=NAME`. Raises Problem."""
     identity = require(scope, FOLLOWS)
     own = identity.owner or identity.user
     owner = query.get("owner", own)
     if owner == own:
         return owner
     if "admin" not in identity.roles:
-        raise Problem("forbidden", "owner: the role admin is wanted to read for another owner")
+        raise Problem("forbidden", "owner: the role admin is wanted to act for another owner")
     if not is_owner(owner):
         raise invalid("owner", "the name of an owner")
     return owner

@@ -95,23 +95,26 @@ def _refused(event: Malformed, place: int) -> Problem:
     return Problem("malformed-event", event.detail, members=members)
 
 
-def messages(events: Sequence[Event], now: int) -> Iterator[Message]:
-    """One message per job, in order; more where one would be too large. `now` in seconds."""
+def messages(events: Sequence[Event], now: int, user_id: str | None = None) -> Iterator[Message]:
+    """One message per job, in order; more where one would be too large. `now` in seconds.
+
+    `user_id`: the service's own AMQP user, for events of its own types.
+    """
     jobs: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in events:
         jobs[event.owner, event.job_id].append(event)
     for some in jobs.values():
         for start in range(0, len(some), BATCH_MAX):
-            yield from _fitting(some[start : start + BATCH_MAX], now)
+            yield from _fitting(some[start : start + BATCH_MAX], now, user_id)
 
 
-def _fitting(events: Sequence[Event], now: int) -> Iterator[Message]:
+def _fitting(events: Sequence[Event], now: int, user_id: str | None) -> Iterator[Message]:
     one = len(events) == 1
     body = encode_event(events[0]) if one else encode_batch(events)
     if len(body) > MESSAGE_MAX and not one:
         middle = len(events) // 2
-        yield from _fitting(events[:middle], now)
-        yield from _fitting(events[middle:], now)
+        yield from _fitting(events[:middle], now, user_id)
+        yield from _fitting(events[middle:], now, user_id)
         return
     first = events[0]
     operation = getattr(first, "operation", None) or DEFAULT_OPERATION
@@ -124,5 +127,6 @@ def _fitting(events: Sequence[Event], now: int) -> Iterator[Message]:
         correlation_id=first.job_id,
         type=first.type,
         timestamp=now,
+        user_id=user_id,
         mandatory=True,
     )

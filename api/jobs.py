@@ -7,7 +7,6 @@ anything.
 
 import time
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
@@ -19,8 +18,9 @@ from api.filters import Filters, filters_of, limit_of
 from api.identity import identity_of, read_owner
 from api.presence import ClientGone
 from api.problems import invalid, unavailable
+from api.representation import BRIEF, CACHE, JSON, Brief, acting_for, linked
 from api.waits import Waits
-from jobcast.job import FINAL, Status, milliseconds
+from jobcast.job import FINAL, milliseconds
 from jobcast.names import is_id
 from jobcast.wire import decode_job
 from notifier.follow import JobGone, JobNotFound
@@ -29,25 +29,9 @@ from notifier.reader import Reader
 from notifier.store import Page, Snapshot
 from notifier.wait import wait_job
 
-JSON: Final = "application/json"
 LOOKED_AT_MAX: Final = 2_000
 CHUNK: Final = 200
 RETRY_MAX_S: Final = 30
-CACHE: Final = {
-    "Cache-Control": "private, no-cache",
-    "Vary": "Authorization, Cookie, Prefer",
-}
-
-
-class Brief(msgspec.Struct):
-    """What the headers of an answer need to know of a job."""
-
-    id: str
-    status: Status
-    created_at: str
-
-
-BRIEF: Final = msgspec.json.Decoder(Brief)
 
 
 class Jobs:
@@ -68,7 +52,7 @@ class Jobs:
         owner = read_owner(request.scope, query)
         wanted, limit, after = filters_of(query), limit_of(query), query.get("page") or None
         page = await self._page(owner, wanted, limit, after)
-        acting = _acting_for(request, owner)
+        acting = acting_for(request, owner)
         jobs = b",".join(linked(job.body, acting) for job in page.jobs)
         body = b'{"jobs":[%b],"next":%b}' % (jobs, msgspec.json.encode(page.next))
         return Response(body, headers=CACHE, media_type=JSON)
@@ -111,7 +95,7 @@ class Jobs:
             snapshot = await self._find(request, owner, seen, wait.seconds)
         except ClientGone:
             return Response()  # to nobody
-        answer = _answer(snapshot, seen, _acting_for(request, owner))
+        answer = _answer(snapshot, seen, acting_for(request, owner))
         if wait.applied is not None:
             answer.headers["Preference-Applied"] = wait.applied
         return answer
@@ -137,35 +121,17 @@ class Jobs:
         raise JobNotFound(job_id) if found is None else JobGone(found.deleted)
 
 
-def _answer(snapshot: Snapshot, seen: Seen | None, acting_for: str | None) -> Response:
+def _answer(snapshot: Snapshot, seen: Seen | None, acting: str | None) -> Response:
     headers = {"ETag": etag(snapshot.version), **CACHE}
     brief = BRIEF.decode(snapshot.body)
     if brief.status not in FINAL:
         headers["Retry-After"] = str(retry_after_s(brief, time.time()))
     if seen is not None and seen(snapshot.version):
         return Response(status_code=304, headers=headers)
-    return Response(linked(snapshot.body, acting_for), headers=headers, media_type=JSON)
+    return Response(linked(snapshot.body, acting), headers=headers, media_type=JSON)
 
 
 def retry_after_s(brief: Brief, now: float) -> int:
     """A twentieth of the job's age: who polls an old job need not hurry."""
     age_s = now - milliseconds(brief.created_at) / 1000
     return int(min(max(age_s / 20, 1), RETRY_MAX_S))
-
-
-def linked(body: bytes, acting_for: str | None = None) -> bytes:
-    """The stored JSON with `links` before its last brace; an admin's links keep the owner."""
-    path = f"/v1/jobs/{BRIEF.decode(body).id}"
-    query = f"?owner={quote(acting_for, safe='')}" if acting_for else ""
-    links = {
-        "self": path + query,
-        "events": f"{path}/events{query}",
-        "cancel": f"{path}/cancel{query}",
-        "records": f"{path}/records{query}",
-    }
-    return b'%b,"links":%b}' % (body[:-1], msgspec.json.encode(links))
-
-
-def _acting_for(request: Request, owner: str) -> str | None:
-    identity = identity_of(request.scope)
-    return None if owner == (identity.owner or identity.user) else owner

@@ -1,4 +1,4 @@
-"""Long polls in hand: how many a user may have, and their end with the credential.
+"""Requests that wait: how many a user may have, and the end of a long poll with its credential.
 
 Promises: a poll beyond the limit is answered 429 before it has cost anything; one whose credential
 is revoked ends at once, and none outlives its credential's expiry.
@@ -6,8 +6,8 @@ is revoked ends at once, and none outlives its credential's expiry.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from starlette.types import Receive
@@ -45,6 +45,19 @@ class Waits:
         self._per_user = per_user
         self._users: Counter[str] = Counter()
 
+    @contextmanager
+    def counted(self, user: str) -> Iterator[None]:
+        """For the block. Raises Problem at the user's limit."""
+        if self._users[user] >= self._per_user:
+            raise Problem("too-many-waits", headers={"Retry-After": str(RETRY_S)})
+        self._users[user] += 1
+        try:
+            yield
+        finally:
+            self._users[user] -= 1
+            if not self._users[user]:
+                del self._users[user]
+
     @asynccontextmanager
     async def entered(
         self, identity: Identity, receive: Receive, wait_s: float
@@ -53,23 +66,17 @@ class Waits:
 
         Raises Problem at the user's limit, and when the credential is revoked; ClientGone.
         """
-        user = identity.user
-        if self._users[user] >= self._per_user:
-            raise Problem("too-many-waits", headers={"Retry-After": str(RETRY_S)})
-        presence = Presence(receive)
-        poll = Poll(identity, presence)
-        self._users[user] += 1
-        self._tenure.enter(poll)
-        try:
-            async with presence:
-                yield min(wait_s, left_s(identity, time.time()))
-        except Cut:
-            raise unauthorized() from None
-        finally:
-            self._tenure.leave(poll)
-            self._users[user] -= 1
-            if not self._users[user]:
-                del self._users[user]
+        with self.counted(identity.user):
+            presence = Presence(receive)
+            poll = Poll(identity, presence)
+            self._tenure.enter(poll)
+            try:
+                async with presence:
+                    yield min(wait_s, left_s(identity, time.time()))
+            except Cut:
+                raise unauthorized() from None
+            finally:
+                self._tenure.leave(poll)
 
 
 def left_s(identity: Identity, now: float) -> float:

@@ -97,6 +97,19 @@ class Store:
         tail = newest[0][0].decode() if newest else "0-0"
         return _answer(version, body, gone), tail
 
+    async def read_with_reference(
+        self, owner: str, job_id: str, reference: str
+    ) -> tuple[Snapshot | Gone | None, bool]:
+        """The job, and whether its record or comment of this reference is stored, of one moment."""
+        keys = OwnerKeys(owner)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hmget(keys.job(job_id), "version", "snapshot")
+        pipeline.get(keys.gone(job_id))
+        pipeline.sismember(keys.refs(job_id), reference)
+        with translated():
+            (version, body), gone, stored = await pipeline.execute()
+        return _answer(version, body, gone), bool(stored)
+
     async def page(
         self, owner: str, *, index: str = "jobs", after: str | None = None, limit: int = 50
     ) -> Page:
