@@ -162,6 +162,9 @@ async def test_without_rabbitmq_reading_goes_on_and_reporting_says_when_to_come_
         refused = await http.post("/v1/events", json=event, headers=executor)
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/unavailable")
         assert int(refused.headers["retry-after"]) > 0
+        for method, path in (("POST", "/v1/jobs/job/cancel"), ("PATCH", "/v1/jobs/job")):
+            refused = await http.request(method, path, json={"comment": "x"})
+            assert (refused.status_code, refused.json()["type"]) == (503, "/problems/unavailable")
         await asyncio.to_thread(rig.nodes.rabbitmq.start)
 
         async def accepted() -> bool:
