@@ -2,19 +2,23 @@
 
 import asyncio
 import re
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+import aiormq
 import httpx
 import pytest
 from redis.asyncio import Redis
 
 from jobcast.events import Progressed
+from jobcast.names import LIFECYCLE
 from notifier.connection import connect
 from tests.eventually import eventually
 from tests.integration.lab import Lab
-from tests.matrix.cast import PAIRS
+from tests.matrix.cast import PAIRS, STRANGER
 from tests.matrix.policy import Kind
 from tests.matrix.scene import Scene
 
@@ -28,6 +32,14 @@ ASKED: Final = {
     "wait": ("/v1/jobs/{}?wait=0.1", {}),
     "follow": ("/v1/jobs/{}/events", {}),
     "follow with a cursor": ("/v1/jobs/{}/events", CURSOR),
+}
+
+
+Change = tuple[str, str, str | None]
+CHANGES: Final[dict[str, Change]] = {
+    "cancel": ("POST", "/v1/jobs/{}/cancel", None),
+    "comment": ("PATCH", "/v1/jobs/{}", '{"comment":"x"}'),
+    "delete": ("DELETE", "/v1/jobs/{}", None),
 }
 
 
@@ -63,16 +75,66 @@ async def test_a_foreign_job_and_an_unknown_one_answer_and_cost_the_same(
                 query = ("&" if "?" in path else "?") + f"ticket={scene.ticket(me, job)}"
             own = headers | (scene.by(door, me) if door != "ticket" else {})
             async with httpx.AsyncClient(base_url=scene.url, headers=own) as client:
-                found[kind] = await ask(client, redis, path.format(job) + query, job)
+                found[kind] = await ask(client, redis, ("GET", path.format(job) + query, None), job)
         assert found["foreign"] == found["unknown"], (me, other)
         assert found["foreign"].calls.total() > 0
 
 
-async def ask(client: httpx.AsyncClient, redis: Redis, path: str, job: str) -> Answer:
+@pytest.mark.parametrize("asked", CHANGES)
+@pytest.mark.parametrize("door", ["bearer", "basic", "cookie"])
+async def test_to_change_a_foreign_job_costs_what_an_unknown_one_does_and_tells_nobody(
+    scene: Scene, redis: Redis, door: str, asked: str
+) -> None:
+    method, path, body = CHANGES[asked]
+    async with overheard(scene) as published:
+        for me, other in (("alice", "alice.x"), ("carol", "alice"), ("admin", "alice")):
+            found: dict[Kind, Answer] = {}
+            kinds: tuple[Kind, ...] = ("foreign", "unknown")
+            for kind in kinds:
+                _, job = scene.job(me, other, kind)
+                async with httpx.AsyncClient(
+                    base_url=scene.url, headers=scene.by(door, me)
+                ) as client:
+                    request = method, path.format(job), body
+                    found[kind] = await ask(client, redis, request, job)
+            assert found["foreign"] == found["unknown"], (me, other)
+            assert found["foreign"].status == 404
+            assert found["foreign"].calls.total() > 0
+        # What the API publishes comes in order: nothing has come before this.
+        event = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/m", "subject": "last"}
+        event |= {"type": "job.heartbeat", "owner": STRANGER}
+        async with httpx.AsyncClient(base_url=scene.url) as client:
+            told = await client.post(
+                "/v1/events", json=event, headers=scene.by("bearer", "executor")
+            )
+            assert told.status_code == 202, told.text
+        assert (await asyncio.wait_for(published.get(), 10)).header.properties.correlation_id == (
+            "last"
+        )
+
+
+@asynccontextmanager
+async def overheard(scene: Scene) -> AsyncIterator[asyncio.Queue[Any]]:
+    """All that goes to job.lifecycle during the block."""
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    connection = await aiormq.connect(scene.node.url)
+    try:
+        channel = await connection.channel()
+        queue = (await channel.queue_declare(uuid.uuid4().hex, exclusive=True)).queue or ""
+        await channel.queue_bind(queue, LIFECYCLE)
+        await channel.basic_consume(queue, heard.put, no_ack=True)
+        yield heard
+    finally:
+        await connection.close()
+
+
+async def ask(client: httpx.AsyncClient, redis: Redis, change: Change, job: str) -> Answer:
+    method, path, content = change
+    sent = {} if content is None else {"Content-Type": "application/json"}
     await eventually(lambda: _quiet(redis))
     before = await calls(redis)
     body = b""
-    async with client.stream("GET", path) as response:
+    async with client.stream(method, path, content=content, headers=sent) as response:
         try:
             async with asyncio.timeout(WAIT_S if response.status_code == 200 else 10):
                 async for chunk in response.aiter_bytes():
