@@ -23,6 +23,7 @@ from api.limits import Rate
 from api.manners import Cors
 from api.metrics import Metrics, opened_metrics
 from api.problems import HANDLERS
+from api.records import Records
 from api.secret import Secret
 from api.sessions import Sessions
 from api.settings import Settings
@@ -118,6 +119,7 @@ def build(parts: Parts) -> ASGIApp:
             *Health(parts.reader, parts.outlet).routes(),
             *jobs,
             *Control(door).routes(),
+            *Records(parts.reader, door).routes(),
             *stream_routes,
             *Ingest(parts.outlet).routes(),
             *Sessions(secret).routes(),

@@ -64,7 +64,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def index(self) -> str:
         """The shortest of the store's indexes that holds every job that belongs."""
         groups = self.words.get("group", frozenset())
-        if len(groups) == 1:
+        if len(groups) == 1 and "" not in groups:  # of the empty one there is no index
             return f"group:{next(iter(groups))}"
         statuses = self.words.get("status", frozenset())
         return "live" if statuses and not statuses & FINAL else "jobs"

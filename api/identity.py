@@ -27,6 +27,7 @@ from api.users import User, Users, digest
 from jobcast.names import is_owner
 
 FOLLOWS: Final = "subscriber"  # the role that a ticket lends
+REPORTS: Final = "executor"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -82,6 +83,26 @@ def read_owner(scope: Scope, query: QueryParams) -> str:
     if not is_owner(owner):
         raise invalid("owner", "the name of an owner")
     return owner
+
+
+def reported_owner(scope: Scope, query: QueryParams) -> str:
+    """Whose job is reported on: an executor says `owner=`, all others act as elsewhere.
+
+    Raises Problem.
+    """
+    owner = query.get("owner")
+    if owner is None or not identity_of(scope).has(REPORTS):
+        return read_owner(scope, query)
+    if not is_owner(owner):
+        raise invalid("owner", "the name of an owner")
+    return owner
+
+
+def may_read(scope: Scope, owner: str) -> bool:
+    """Whether one may see the owner's jobs, and not only report on them."""
+    identity = identity_of(scope)
+    own = identity.has(FOLLOWS) and owner == (identity.owner or identity.user)
+    return own or "admin" in identity.roles
 
 
 def authenticate(

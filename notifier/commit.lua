@@ -6,10 +6,11 @@
 --       7 now (ms)   8 expires at (ms)   9 index member   10 group   11 key prefix   12 publish command
 --       13 channel   14 feed length   15 oldest feed id   16 TTL of the owner's keys (ms)
 --       17 TTL of the tombstone after expiry (ms)   18 word of a trailing progress, or ''
---       19 number of records, these; number of references, these; number of entries, 5 each: event,
---          version, owed head ('' = not owed), owed body, feed body (a body of '=' stands for the
---          snapshot, '' for none); number of owed versions to drop, these; number of owed versions
---          that take the old snapshot as their body, these
+--       19 number of records, these; number of references, these; number of groups of records that
+--          are not the job's own, these ('' = no group); number of entries, 5 each: event, version,
+--          owed head ('' = not owed), owed body, feed body (a body of '=' stands for the snapshot,
+--          '' for none); number of owed versions to drop, these; number of owed versions that take
+--          the old snapshot as their body, these
 -- Answers 0 if the version differs, else the cursors of the entries.
 local job, gone, feed = KEYS[1], KEYS[2], KEYS[3]
 local flags, id_of_job = ARGV[6], string.sub(ARGV[9], 15)
@@ -32,6 +33,11 @@ local snapshot, published, cursors = ARGV[3], {}, {}
 -- First, so that a key that is not ours stops the script before it has written anything.
 for _ = 1, tonumber(take()) do redis.call('RPUSH', KEYS[7], take()) end
 for _ = 1, tonumber(take()) do redis.call('SADD', KEYS[8], take()) end
+local odd, odd_groups = ARGV[11] .. 'groups:' .. id_of_job, {}
+for _ = 1, tonumber(take()) do
+  odd_groups[#odd_groups + 1] = take()
+  redis.call('SADD', odd, odd_groups[#odd_groups])
+end
 local newest = redis.call('XREVRANGE', feed, '+', '-', 'COUNT', 1)[1]
 local last = newest and newest[1] or '0-0'
 local owed = {}
@@ -56,6 +62,11 @@ if has('d') then
   redis.call('DEL', job, KEYS[7], KEYS[8])
   for _, index in ipairs({KEYS[4], KEYS[5], KEYS[9]}) do redis.call('ZREM', index, ARGV[9]) end
   redis.call('ZREM', KEYS[6], ARGV[9] .. ' ' .. ARGV[10])
+  for _, group in ipairs(redis.call('SMEMBERS', odd)) do
+    redis.call('ZREM', ARGV[11] .. 'rgroup:' .. group, ARGV[9])
+    redis.call('ZREM', KEYS[6], ARGV[9] .. ' ' .. group)
+  end
+  redis.call('DEL', odd)
   redis.call('SET', gone, 'deleted', 'PX', ARGV[17])
 else
   local drop = {}
@@ -85,6 +96,16 @@ else
     redis.call('PEXPIRE', KEYS[6], ARGV[16])
     redis.call('SET', gone, 'expired', 'PXAT', ARGV[8] + ARGV[17])
   end
+  -- All of them at the end, so that each is taken out again, and now and then, so that they live on.
+  if has('e') or has('r') then odd_groups = redis.call('SMEMBERS', odd) end
+  for _, group in ipairs(odd_groups) do
+    if group ~= '' then
+      redis.call('ZADD', ARGV[11] .. 'rgroup:' .. group, 0, ARGV[9])
+      redis.call('PEXPIRE', ARGV[11] .. 'rgroup:' .. group, ARGV[16])
+      if ARGV[8] ~= '0' then redis.call('ZADD', KEYS[6], ARGV[8], ARGV[9] .. ' ' .. group) end
+    end
+    if ARGV[8] ~= '0' then redis.call('PEXPIREAT', odd, ARGV[8]) end
+  end
   if ARGV[8] ~= '0' then
     for _, key in ipairs({job, KEYS[7], KEYS[8]}) do redis.call('PEXPIREAT', key, ARGV[8]) end
   end
@@ -96,6 +117,7 @@ for _, expired in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', ARGV[7], '
   redis.call('ZREM', KEYS[6], expired)
   redis.call('ZREM', KEYS[4], member)
   redis.call('ZREM', ARGV[11] .. 'group:' .. group, member)
+  redis.call('ZREM', ARGV[11] .. 'rgroup:' .. group, member)
 end
 if has('r') then
   -- The last entry always stays, whatever the clocks say: resuming compares with it.

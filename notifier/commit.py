@@ -10,21 +10,18 @@ from typing import Any, Final
 
 import msgspec
 from hiredis import pack_command
-from msgspec import Struct
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError
 
-from jobcast.change import Change, Record, State
-from jobcast.job import Job, milliseconds
+from jobcast.job import milliseconds
 from notifier.connection import database, failure, translated
 from notifier.keys import LEASES, OWNERS, OwnerKeys, channel, lease, member
 from notifier.leases import mark_at
+from notifier.plan import FEED_BODY_MAX, Owed, Plan, Step
 
 SCRIPT: Final = Path(__file__).with_name("commit.lua").read_text()
-FEED_BODY_MAX: Final = 16_384
 FEED_LENGTH: Final = 50_000
-OWED_MAX: Final = 16
 TOMBSTONE_MS: Final = 24 * 3_600_000
 SAME: Final = b"="
 AT_ONCE: Final = 200
@@ -34,71 +31,6 @@ MULTI: Final = pack_command(("MULTI",))
 EXEC: Final = pack_command(("EXEC",))
 
 encode = msgspec.json.Encoder().encode
-
-
-class Owed(Struct):
-    """A notification that a commit owes: to be told until the broker has confirmed it.
-
-    `reference` names the event that caused it; `body` is None while the snapshot is still the
-    current one. `settled`: this notifier has had it confirmed, or has given it up.
-    """
-
-    reference: str
-    event: str
-    command: bool
-    cursor: str
-    traceparent: str | None
-    body: bytes | None = None
-    settled: bool = False
-
-    @property
-    def head(self) -> str:
-        """What stands before the body in Redis, less the cursor that the script knows first."""
-        return f"{self.reference} {self.event} {int(self.command)} {self.traceparent or '-'}"
-
-
-def parse_owed(value: bytes) -> Owed:
-    head, _, body = value.partition(b"\n")
-    cursor, reference, event, command, traceparent = head.decode().split(" ")
-    trace = None if traceparent == "-" else traceparent
-    return Owed(reference, event, command == "1", cursor, trace, body or None)
-
-
-class Step(Struct, frozen=True):
-    """One change within a commit, with the representation after it where others will see it."""
-
-    change: Change
-    reference: str
-    traceparent: str | None
-    snapshot: bytes | None
-
-
-class Plan(Struct):
-    """Everything that one commit of one job writes.
-
-    `expected` is the version it was folded from, None for no job; `moves` are the owed versions
-    that take the snapshot being replaced as their body, `drops` those that are settled.
-    """
-
-    owner: str
-    job_id: str
-    expected: int | None
-    state: State
-    steps: list[Step]
-    before: Job | None = None
-    snapshot: bytes = b""
-    drops: Sequence[int] = ()
-    moves: Sequence[int] = ()
-    references: Sequence[str] = ()
-    join_group: bool = False
-
-    @property
-    def records(self) -> list[Record]:
-        return [step.change.record for step in self.steps if step.change.record is not None]
-
-    @property
-    def deleted(self) -> bool:
-        return bool(self.steps) and self.steps[-1].change.event == "deleted"
 
 
 class Committer:
@@ -205,6 +137,7 @@ class Committer:
             for argument in self._entry(step, plan)
         ]
         records = [encode(record) for record in plan.records]
+        odd_groups = plan.odd_groups
         return [
             *(keys.job(job.id), keys.gone(job.id), keys.feed, keys.jobs, keys.live, keys.ends),
             *(keys.records(job.id), keys.refs(job.id), keys.group(group)),
@@ -228,6 +161,7 @@ class Committer:
             "progressed" if plan.steps and not plan.steps[-1].change.in_feed else "",
             *(len(records), *records),
             *(len(plan.references), *plan.references),
+            *(len(odd_groups), *odd_groups),
             len(entries) // 5,
             *entries,
             *(len(plan.drops), *plan.drops),

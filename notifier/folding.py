@@ -12,7 +12,7 @@ from jobcast.change import Change, State, Touch, Verdict, reference
 from jobcast.errors import Refusal
 from jobcast.events import Commented, Deleted, Event, Recorded
 from jobcast.job import NO_RESULT
-from notifier.commit import FEED_BODY_MAX, OWED_MAX, Owed, Plan, Step
+from notifier.plan import FEED_BODY_MAX, OWED_MAX, Owed, Plan, Step
 from notifier.store import Held
 
 HELD_MAX: Final = 32_768

@@ -33,8 +33,17 @@ class OwnerKeys:
     def refs(self, job_id: str) -> str:
         return f"{self.prefix}refs:{job_id}"
 
+    def odd_groups(self, job_id: str) -> str:
+        """The groups of the job's records that are not its own, "" for none."""
+        return f"{self.prefix}groups:{job_id}"
+
     def group(self, group: str) -> str:
+        """The jobs of a group."""
         return f"{self.prefix}group:{group}"
+
+    def record_group(self, group: str) -> str:
+        """The jobs that have records of a group which is not their own."""
+        return f"{self.prefix}rgroup:{group}"
 
 
 def channel(db: int, owner: str) -> str:

@@ -25,8 +25,8 @@ from jobcast.wire import (
     encode_batch,
     encode_event,
 )
-from notifier.commit import Owed, Plan
 from notifier.folding import Folded, JobKey, Rejected
+from notifier.plan import Owed, Plan
 from notifier.poison import last_line, parts, unreadable
 from notifier.store import Held
 

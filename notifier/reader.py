@@ -8,6 +8,7 @@ from msgspec import Struct
 from notifier.connection import connect
 from notifier.feed import Feed
 from notifier.hub import HEARTBEAT_S, Hub, opened_hub
+from notifier.records import Records
 from notifier.store import Store
 
 
@@ -17,6 +18,7 @@ class Reader(Struct, frozen=True):
     store: Store
     feed: Feed
     hub: Hub
+    records: Records
 
 
 @asynccontextmanager
@@ -32,6 +34,6 @@ async def opened_reader(
     feed = Feed(redis, store)
     try:
         async with opened_hub(url, feed, heartbeat_s) as hub:
-            yield Reader(store, feed, hub)
+            yield Reader(store, feed, hub, Records(redis))
     finally:
         await redis.aclose()

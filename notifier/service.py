@@ -23,7 +23,7 @@ from jobcast.job import Status
 from jobcast.malformed import fingerprint
 from jobcast.message import Incoming
 from jobcast.notification import Notice, command
-from notifier.commit import Committer, Plan
+from notifier.commit import Committer
 from notifier.connection import StoreRefused, StoreUnavailable
 from notifier.figures import Figures
 from notifier.folding import Folded, JobKey, LiveJobs, applied, fold
@@ -37,6 +37,7 @@ from notifier.letters import (
     sent_again,
     tellings_of,
 )
+from notifier.plan import Plan
 from notifier.poison import BEGUN_MAX, TRIES, groups, poisoned, suspect, unreadable
 from notifier.store import Held, Store
 from notifier.telling import Publish, insist, tell

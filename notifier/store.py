@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from jobcast.change import Memory, State
 from jobcast.job import Job
-from notifier.commit import Owed, parse_owed
 from notifier.connection import UnsafePolicy, translated
 from notifier.keys import CREATED_DIGITS, OwnerKeys, job_of, tries
+from notifier.plan import Owed, parse_owed
 
 DELETED: Final = b"deleted"
 TRIES_TTL_S: Final = 86_400

@@ -22,11 +22,12 @@ from redis.asyncio import Redis
 from broker.link import user_of
 from jobcast.message import Incoming, Message, Outcome
 from notifier.__main__ import Notifier, clock
-from notifier.commit import Committer, Plan
+from notifier.commit import Committer
 from notifier.connection import StoreUnavailable, connect
 from notifier.figures import Figures
 from notifier.folding import LiveJobs
 from notifier.letters import Rules
+from notifier.plan import Plan
 from notifier.service import StateService
 from notifier.settings import Settings
 from notifier.store import Store

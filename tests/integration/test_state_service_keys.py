@@ -16,7 +16,8 @@ from jobcast.events import (
     Succeeded,
 )
 from jobcast.job import milliseconds
-from notifier.commit import FEED_BODY_MAX, TOMBSTONE_MS
+from notifier.commit import TOMBSTONE_MS
+from notifier.plan import FEED_BODY_MAX
 from notifier.store import Gone
 from tests.eventually import eventually
 from tests.integration.lab import ORPHAN_S, Lab

@@ -21,7 +21,7 @@ from jobcast.events import (
     Succeeded,
 )
 from jobcast.message import Message
-from notifier.commit import OWED_MAX
+from notifier.plan import OWED_MAX
 from notifier.telling import TRIES
 from tests.integration.lab import Lab
 

@@ -102,7 +102,7 @@ async def test_a_hub_without_its_link_is_named_and_streams_miss_nothing(
         opened_hub(f"redis://{LOOPBACK}:{link.port}/0", direct.feed, HEARTBEAT_S) as hub,
         opened_outlet(rabbitmq.url) as outlet,
     ):
-        health = Health(Reader(direct.store, direct.feed, hub), outlet)
+        health = Health(Reader(direct.store, direct.feed, hub, direct.records), outlet)
         await lab.tell(lab.say(Started))
         stream = follow_feed(health._reader, lab.owner, cursor=None, wanted=None, max_age_s=60)
 

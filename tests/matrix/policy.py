@@ -21,6 +21,7 @@ class Row(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     subscriber: Answer | None = None
     subscriber_with_owner: Answer | None = None
     executor: Answer | None = None
+    executor_with_owner: Answer | None = None
     admin: Answer | None = None
     admin_with_owner: Answer | None = None
     ticket: Answer | None = None

@@ -22,7 +22,7 @@ from broker.topology import declare, topology
 from deploy.process import LOOPBACK, free_port
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Stack
-from jobcast.events import Started
+from jobcast.events import Recorded, Started
 from notifier.connection import connect
 from tests.integration.authority import GuardedNode
 from tests.integration.lab import Lab
@@ -52,7 +52,9 @@ class Scene:
         redis = connect(self.redis.url, name="matrix")
         for name, job in self.jobs.items():
             lab = Lab(redis, name)
-            await lab.tell(lab.say(Started, job, name=f"whose<{name}>"))
+            whose = f"whose<{name}>"
+            record = lab.say(Recorded, job, target="t", code=0, message=whose, group="all")
+            await lab.tell(lab.say(Started, job, name=whose), record)
         await redis.aclose()
         await self.declare()
 

@@ -13,8 +13,17 @@ END: Final = "<!-- end of the tables -->\n"
 PEOPLE: Final = ("nobody", "subscriber", "executor", "admin")
 TOWARDS: Final = {"unbind": "from ", "declare exchange": "  ", "delete exchange": "  "}
 """What stands before the exchange, where it is not `to`."""
-OWNERS: Final = ("subscriber_with_owner", "admin_with_owner", "ticket", "ticket_for_another")
-EVERYBODY: Final = ("nobody", "subscriber", OWNERS[0], "executor", "admin", *OWNERS[1:])
+EVERYBODY: Final = (
+    "nobody",
+    "subscriber",
+    "subscriber_with_owner",
+    "executor",
+    "executor_with_owner",
+    "admin",
+    "admin_with_owner",
+    "ticket",
+    "ticket_for_another",
+)
 
 
 def tables(policy: Policy) -> str:

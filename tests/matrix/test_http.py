@@ -22,6 +22,7 @@ COLUMNS: Final = (
     "subscriber",
     "subscriber_with_owner",
     "executor",
+    "executor_with_owner",
     "admin",
     "admin_with_owner",
     "ticket",
@@ -62,6 +63,8 @@ def attempts(row: Http, scene: Scene) -> Iterator[Attempt]:
                 # Where no job is asked for, all are: another's.
                 shown = owner if len(kinds) > 1 else other
                 query = f"owner={shown}"
+            if who == "executor_with_owner":
+                shown = ""  # who reports on a job sees nothing of it
             for door, headers, more in credentials(who, me, job_id, (row, scene)):
                 label = f"{who}, {me} by {door}, {kind} job, of {owner}"
                 said = (label, f"{query}&{more}".strip("&"), headers, wanted, shown)
@@ -94,9 +97,9 @@ def _attempt(
     body = None if row.body is None else filled(row.body, **fields)
     if body is not None:
         headers = {"Content-Type": "application/json"} | headers
-    shows = "/v1/jobs" in path or "GET /v1/events" in row.request
+    shows = "/v1/jobs" in path or "/v1/records" in path or "GET /v1/events" in row.request
     sees = wanted in {"200", "202", "200 snapshot", "200 live"} and shows
-    seen = frozenset({shown} if sees else ())
+    seen = frozenset({shown} if sees and shown else ())
     return Attempt(label, path, headers | row.headers, body, wanted, seen)
 
 

@@ -20,8 +20,8 @@ from jobcast.events import (
 )
 from jobcast.fold import advance
 from jobcast.job import Job
-from notifier.commit import OWED_MAX, Plan, parse_owed
 from notifier.folding import HELD_MAX, Folded, LiveJobs, applied, fold
+from notifier.plan import OWED_MAX, Plan, parse_owed
 from notifier.store import Held
 
 NOW = 1_800_000_000_000
