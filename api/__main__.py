@@ -7,8 +7,9 @@ import sys
 
 from api.serve import run
 from api.settings import Settings, read
-from api.users import ROLES, BadUsersFile, add_user, load, remove_user, rotate_token
+from api.users import add_user, remove_user, rotate_token
 from jobcast.errors import BadSetting
+from notifier.users import ROLES, BadUsersFile, load
 
 
 def main(arguments: list[str] | None = None) -> int:

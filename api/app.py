@@ -30,11 +30,11 @@ from api.settings import Settings
 from api.streams import Streams
 from api.tenure import Tenure
 from api.tickets import Tickets
-from api.users import Users
 from api.waits import Waits
 from broker.outlet import Outlet, opened_outlet
 from notifier.connection import connect
 from notifier.reader import Reader, opened_reader
+from notifier.users import Users
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):

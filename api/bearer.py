@@ -16,7 +16,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from api.users import ROLES
+from notifier.users import ROLES
 
 LEEWAY_S: Final = 5.0
 TOKEN_MAX: Final = 8 * 1024

@@ -23,8 +23,8 @@ from api.problems import Problem, invalid
 from api.secret import Secret
 from api.session import COOKIE
 from api.ticket import right
-from api.users import User, Users, digest
 from jobcast.names import is_owner
+from notifier.users import User, Users, digest
 
 FOLLOWS: Final = "subscriber"  # the role that a ticket lends
 REPORTS: Final = "executor"

@@ -10,7 +10,15 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from jobcast.names import COMMANDS, EVENTS, LIFECYCLE, QUERY, encode_part
+from jobcast.names import (
+    COMMANDS,
+    EVENTS,
+    LIFECYCLE,
+    QUERY,
+    encode_part,
+    is_own,
+    is_own_subscription,
+)
 
 ADMIN: Final = "admin"
 SUBSCRIBER: Final = "subscriber"
@@ -33,8 +41,6 @@ EXCHANGES: Final[dict[tuple[str, str], str]] = {
     (COMMANDS, "read"): EXECUTOR,
 }
 
-_ENCODED: Final = re.compile(r"\A(?:[A-Za-z0-9_~-]|%[0-9A-F]{2})+\Z")
-
 
 def may_use(user: str, roles: Collection[str], kind: str, name: str, permission: str) -> bool:
     """Whether the user may `configure`, `write` to or `read` this `queue` or `exchange`.
@@ -50,7 +56,7 @@ def may_use(user: str, roles: Collection[str], kind: str, name: str, permission:
 
 
 def _is_theirs(user: str, roles: Collection[str], queue: str) -> bool:
-    if SUBSCRIBER in roles and (is_own(queue, "sub", user, 4) or STOMP_QUEUE.match(queue)):
+    if SUBSCRIBER in roles and (is_own_subscription(queue, user) or STOMP_QUEUE.match(queue)):
         return True
     return EXECUTOR in roles and is_own(queue, "cmd", user, 3)
 
@@ -76,16 +82,6 @@ def may_route(user: str, roles: Collection[str], exchange: str, permission: str,
     if exchange == EVENTS:
         return SUBSCRIBER in roles and key.partition(".")[0] == encode_part(user)
     return exchange == COMMANDS and EXECUTOR in roles
-
-
-def is_own(queue: str, first: str, user: str, parts: int) -> bool:
-    """Whether the queue is `<first>.<user>.…` in so many encoded parts, none of them empty."""
-    found = queue.split(".")
-    return (
-        len(found) == parts
-        and found[:2] == [first, encode_part(user)]
-        and all(map(_ENCODED.match, found))
-    )
 
 
 def tags_of(roles: Collection[str]) -> str:

@@ -25,9 +25,9 @@ import msgspec
 from api.management import Bound, Management, ManagementAway
 from api.policy import ROLES, may_route, may_use
 from api.settings import Settings
-from api.users import GUEST, Users
 from broker.link import delay_after
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE, QUERY
+from notifier.users import GUEST, Users
 
 REVOCATION_S: Final = 5.0
 LOOK_S: Final = 0.5

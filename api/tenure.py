@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from api import audit
 from api.identity import Identity, holds
-from api.users import Users
+from notifier.users import Users
 
 TENURE_S: Final = 1.0
 WARNING_S: Final = 30.0

@@ -10,15 +10,22 @@ COMMANDS: Final = "job.commands"
 QUERY: Final = "job.query"
 DEAD: Final = "jobcast.dead"
 
+QUERY_KEY: Final = "status"
+"""The routing key of a question on `job.query`."""
+
 ID_PATTERN: Final = r"^[A-Za-z0-9._:~-]+\Z"
 OWNER_PATTERN: Final = r"^[A-Za-z0-9._:~@-]+\Z"
 ID_MAX: Final = 100
 OWNER_MAX: Final = 64
 OPERATION_MAX: Final = 64
+QUEUE_MAX: Final = 255
+"""Bytes of a queue's name, which AMQP sets."""
+SUBSCRIPTION_PARTS: Final = 4
 
 _ID = re.compile(ID_PATTERN)
 _OWNER = re.compile(OWNER_PATTERN)
 _PLAIN = re.compile(r"^[A-Za-z0-9_~-]*\Z")
+_ENCODED = re.compile(r"^(?:[A-Za-z0-9_~-]|%[0-9A-F]{2})+\Z")
 
 
 def encode_part(text: str) -> str:
@@ -52,3 +59,29 @@ def events_key(owner: str, operation: str, event: str, job_id: str) -> str:
 def command_key(operation: str, command: str, job_id: str) -> str:
     """`<operation>.<command>.<job id>`, each part encoded."""
     return ".".join(map(encode_part, (operation, command, job_id)))
+
+
+def subscription_queue(owner: str, client_id: str, name: str) -> str:
+    """`sub.<owner>.<client id>.<name>`, each part encoded. Raises ValueError naming the part."""
+    for what, text in {"owner": owner, "client_id": client_id, "name": name}.items():
+        if not text:
+            raise ValueError(f"{what}: a text that is not empty is wanted")
+    queue = ".".join(["sub", *map(encode_part, (owner, client_id, name))])
+    if len(queue) > QUEUE_MAX:
+        raise ValueError(f"name: {queue} has more than {QUEUE_MAX} bytes, the most for a queue")
+    return queue
+
+
+def is_own(queue: str, first: str, user: str, parts: int) -> bool:
+    """Whether the queue is `<first>.<user>.…` in so many encoded parts, none of them empty."""
+    found = queue.split(".")
+    return (
+        len(found) == parts
+        and found[:2] == [first, encode_part(user)]
+        and all(map(_ENCODED.match, found))
+    )
+
+
+def is_own_subscription(queue: str, user: str) -> bool:
+    """Whether the queue is one of the user's durable subscriptions."""
+    return is_own(queue, "sub", user, SUBSCRIPTION_PARTS)

@@ -27,11 +27,11 @@ from api.revocation import Deadlines
 from api.secret import Secret
 from api.serve import Server
 from api.settings import Settings
-from api.users import Users
 from broker.topology import topology
 from deploy.guard import SERVICE, Doors
 from deploy.process import LOOPBACK, free_port
 from deploy.rabbitmq import RabbitMQNode
+from notifier.users import Users
 from tests.eventually import eventually
 
 SECRET: Final = "a-secret-of-more-than-22"

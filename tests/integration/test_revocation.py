@@ -13,10 +13,11 @@ from aiormq.abc import AbstractConnection
 
 from api.management import opened_management
 from api.revocation import AGAIN_S, CACHE_S, REVOCATION_S, Deadlines, revoking
-from api.users import Users, add_user, remove_user, rotate_token
+from api.users import add_user, remove_user, rotate_token
 from deploy.guard import SERVICE
 from deploy.process import LOOPBACK, free_port
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE
+from notifier.users import Users
 from tests.eventually import eventually
 from tests.integration.authority import Guard, GuardedNode, guarded_node
 from tests.integration.proxy import Proxy

@@ -12,7 +12,8 @@ import msgspec
 
 from api.session import COOKIE, cookie
 from api.ticket import Right
-from api.users import add_user, digest
+from api.users import add_user
+from notifier.users import digest
 from tests.mint import AUDIENCE, ISSUER, Mint
 
 ROLES: Final = {

@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 from api.identity import Credentials, Identity, authenticate
 from api.issuer import Issuer
 from api.secret import Secret
-from api.users import Users, add_user
+from api.users import add_user
+from notifier.users import Users
 
 
 class FixedSecret(Secret):

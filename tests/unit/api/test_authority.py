@@ -16,8 +16,9 @@ from api.issuer import Issuer
 from api.revocation import Deadlines
 from api.secret import CannotTell, Secret
 from api.settings import Settings
-from api.users import Users, add_user, remove_user
+from api.users import add_user, remove_user
 from notifier.connection import connect
+from notifier.users import Users
 from tests.eventually import eventually
 
 SECRET = "s" * 22

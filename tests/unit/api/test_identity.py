@@ -10,7 +10,8 @@ from api.identity import Identity, by_password, holds, read_owner
 from api.problems import Problem
 from api.session import COOKIE, cookie
 from api.ticket import Right
-from api.users import digest, remove_user, rotate_token
+from api.users import remove_user, rotate_token
+from notifier.users import digest
 from tests.unit.api.door import Alice
 
 

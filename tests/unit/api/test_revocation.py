@@ -4,8 +4,9 @@ import pytest
 
 from api.management import Bound
 from api.revocation import AGAIN_S, Deadlines, Revocation
-from api.users import Users, add_user, remove_user, rotate_token
+from api.users import add_user, remove_user, rotate_token
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE
+from notifier.users import Users
 
 NOW = 1_000_000.0
 

@@ -3,7 +3,7 @@ import pytest
 from api import seal
 from api.session import PURPOSE, cookie, is_issued, issued, issued_cookie
 from api.ticket import PURPOSE as TICKET
-from api.users import digest
+from notifier.users import digest
 
 OLD, NEW = digest("old"), digest("new")
 COOKIE = cookie("a.b@c", OLD, 1_000)

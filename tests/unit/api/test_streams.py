@@ -13,11 +13,11 @@ from api.identity import Identity
 from api.settings import Settings
 from api.streams import STUCK_S, StreamEndpoint, Streams, cursor_of, find_stream, routes
 from api.tenure import Tenure
-from api.users import Users
 from notifier.connection import StoreUnavailable
 from notifier.follow import JobGone, JobNotFound, NothingLeft
 from notifier.listener import Item
 from notifier.reader import Reader
+from notifier.users import Users
 from tests.eventually import eventually
 
 OPENING = Item("stream", b"{}")

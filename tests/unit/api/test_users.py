@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from api.users import BadUsersFile, Users, add_user, digest, load, remove_user, rotate_token
+from api.users import add_user, remove_user, rotate_token
+from notifier.users import BadUsersFile, Users, digest, load
 
 HEX = digest("a token")
 

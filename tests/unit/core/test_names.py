@@ -17,8 +17,11 @@ from jobcast.names import (
     encoded_length,
     events_key,
     is_id,
+    is_own,
+    is_own_subscription,
     is_owner,
     lifecycle_key,
+    subscription_queue,
 )
 
 KEY_MAX = 255
@@ -105,3 +108,34 @@ def test_the_longest_names_are_names() -> None:
     assert is_id("." * 33)
     assert is_owner("x" * 64)
     assert is_owner("a@example.org")
+
+
+NAMES = st.text("aA.x@:~-_9", min_size=1, max_size=6)
+
+
+@given(NAMES, NAMES)
+def test_no_name_opens_what_is_anothers(owner: str, other: str) -> None:
+    assert is_own(f"cmd.{encode_part(other)}.n", "cmd", owner, 3) == (owner == other)
+    assert is_own_subscription(subscription_queue(other, "c", "n"), owner) == (owner == other)
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        *("", "sub", "sub.a", "sub.a.c", "sub.a.c.", "sub.a..n", "sub.a.c.n.m", "cmd.a.c.n"),
+        *("sub.A.c.n", "sub.a.c.n\n", "sub.a.c.%2e", "sub.a.c.%", "sub.a.c.#", "sub.a%2Eb.c.n"),
+    ],
+)
+def test_what_is_no_subscription_of_ones_own(queue: str) -> None:
+    assert not is_own_subscription(queue, "a")
+
+
+def test_a_subscription_is_named_by_encoded_parts_that_fit() -> None:
+    assert subscription_queue("a@b", "c.d", "e f") == "sub.a%40b.c%2Ed.e%20f"
+    assert len(subscription_queue("a", "c", "x" * 247)) == 255
+    with pytest.raises(ValueError, match=r"name: .* 255"):
+        subscription_queue("a", "c", "x" * 248)
+    with pytest.raises(ValueError, match="client_id"):
+        subscription_queue("a", "", "x")
+    with pytest.raises(ValueError, match="name"):
+        subscription_queue("a", "c", "")
