@@ -66,6 +66,7 @@ class Batches:
             headers=properties.headers or {},
             correlation_id=properties.correlation_id,
             user_id=properties.user_id,
+            reply_to=properties.reply_to,
             tag=delivery.delivery_tag or 0,
         )
         self._arrived.append(incoming)

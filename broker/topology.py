@@ -18,9 +18,10 @@ from aiormq.exceptions import (
 from msgspec import Struct
 
 from broker.errors import TopologyMismatch
-from jobcast.names import COMMANDS, DEAD, EVENTS, LIFECYCLE, QUERY
+from jobcast.names import COMMANDS, DEAD, EVENTS, LIFECYCLE, QUERY, QUERY_KEY
 
 PARTITIONS: Final = "jobcast.partitions"
+QUERIES: Final = "jobcast.query"
 HASH_TYPE: Final = "x-consistent-hash"
 HASH_WEIGHT: Final = "20"
 """Points of each queue on the hash ring: with few, the shares differ widely."""
@@ -83,6 +84,16 @@ DEAD_ARGUMENTS: Final[Mapping[str, Any]] = {
 }
 
 
+# An answer for which nobody waits any more is worth nothing: the oldest questions go first.
+QUERY_ARGUMENTS: Final[Mapping[str, Any]] = {
+    "x-queue-type": "classic",
+    "x-message-ttl": 60_000,
+    "x-max-length": 1_000,
+    "x-max-length-bytes": 4_194_304,
+    "x-overflow": "drop-head",
+}
+
+
 def state_queues(partitions: int) -> tuple[str, ...]:
     return tuple(f"jobcast.state.{number}" for number in range(partitions))
 
@@ -108,6 +119,17 @@ def topology(partitions: int) -> Topology:
         exchanges=exchanges if partitions == 1 else (*exchanges, ring),
         bindings=(direct,) if partitions == 1 else (*hashed, spread),
         stale=() if partitions == 1 else (direct,),
+    )
+
+
+def query_topology() -> Topology:
+    """What must exist for questions. Apart from the rest: a classic queue goes away with its node,
+    and the state service goes on without it."""
+    return Topology(
+        queues=(Queue(QUERIES, dict(QUERY_ARGUMENTS)),),
+        exchanges=(Exchange(QUERY, "direct"),),
+        bindings=(Binding(QUERY, QUERIES, QUERY_KEY),),
+        stale=(),
     )
 
 

@@ -36,7 +36,17 @@ class Incoming(Struct, frozen=True, kw_only=True):
     headers: dict[str, Any] = {}
     correlation_id: str | None = None
     user_id: str | None = None
+    reply_to: str | None = None
     tag: int = 0
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """An answer to a question: `to` is a queue's name, or one that RabbitMQ takes for one."""
+
+    to: str
+    body: bytes
+    type: str
+    correlation_id: str | None = None
 
 
 class Outcome(Enum):

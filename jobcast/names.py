@@ -12,6 +12,8 @@ DEAD: Final = "jobcast.dead"
 
 QUERY_KEY: Final = "status"
 """The routing key of a question on `job.query`."""
+DIRECT: Final = "amq.rabbitmq.reply-to."
+"""What the names begin with by which RabbitMQ answers directly, without a queue."""
 
 ID_PATTERN: Final = r"^[A-Za-z0-9._:~-]+\Z"
 OWNER_PATTERN: Final = r"^[A-Za-z0-9._:~@-]+\Z"

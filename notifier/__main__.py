@@ -1,4 +1,5 @@
-"""`python -m notifier`: the state service. The composition root: broker and Redis meet here.
+"""`python -m notifier`: the state service, which answers queries as well. The composition root:
+broker and Redis meet here.
 
 The order of stopping: stop taking → finish the batch in hand → close the channels → close Redis.
 """
@@ -20,6 +21,7 @@ from broker.consumer import Batches, consuming, waiting
 from broker.errors import BrokerUnavailable, TopologyMismatch
 from broker.link import connected, keep, opened, user_of
 from broker.publisher import Publisher, publishing
+from broker.questions import Questions
 from broker.topology import declare, state_queues, topology
 from jobcast.errors import BadSetting
 from notifier.commit import Committer
@@ -27,10 +29,12 @@ from notifier.connection import StoreUnavailable, UnsafePolicy, connect
 from notifier.figures import Figures, exporting, process_name
 from notifier.folding import LiveJobs
 from notifier.letters import Rules
+from notifier.query import Answerer
 from notifier.service import StateService
 from notifier.settings import Settings, read_settings
 from notifier.store import Store
 from notifier.telling import NoQueue
+from notifier.users import Admins
 from notifier.watch import Watch, verdict
 
 log = logging.getLogger("notifier")
@@ -44,6 +48,8 @@ DEAF_MS: Final = 5_000
 """Who has not looked for so long was stopped, and has heard nothing meanwhile."""
 BACKLOG_MAX: Final = 1_000
 VERDICT_TIMEOUT_S: Final = 10.0
+QUERY_CONNECTIONS_MAX: Final = 4
+"""To Redis, beside those of the state service: queries never make it wait for one."""
 
 
 def clock() -> int:
@@ -143,11 +149,14 @@ class Notifier:
 async def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
     redis = connect(settings.redis_url, name="jobcast-notifier")
-    store = Store(redis)
+    aside = connect(
+        settings.redis_url, name="jobcast-queries", connections_max=QUERY_CONNECTIONS_MAX
+    )
+    store, user = Store(redis), user_of(settings.amqp_url)
     committer = Committer(redis, retention_s=settings.retention_s, orphan_s=settings.orphan_s)
     rules = Rules(
         retention_s=settings.retention_s,
-        user=user_of(settings.amqp_url),
+        user=user,
         partitions=settings.partitions,
         amqp_progress=settings.amqp_progress,
     )
@@ -155,11 +164,13 @@ async def main(settings: Settings) -> int:
     service = StateService(store, committer, rules, clock, figures)
     watch = Watch(redis, store, orphan_s=settings.orphan_s)
     notifier = Notifier(settings, service, watch, figures)
+    answerer = Answerer(Store(aside), Admins(settings.users_file, {user}), user, figures)
+    questions = Questions(settings.amqp_url, answerer.answer)
     loop = asyncio.get_running_loop()
-    running = asyncio.create_task(_run(notifier, store))
+    running = asyncio.create_task(_run(notifier, questions, store))
 
     def stop() -> None:
-        serving = notifier.stop()
+        serving = notifier.stop() | questions.stop()
         loop.call_later(GRACE_S if serving else 0, running.cancel)
         # Should closing hang, the process must not: what is not settled comes again.
         loop.call_later(EXIT_S, os._exit, 0)
@@ -174,9 +185,10 @@ async def main(settings: Settings) -> int:
         return 0
     finally:
         await redis.aclose()
+        await aside.aclose()
 
 
-async def _run(notifier: Notifier, store: Store) -> int:
+async def _run(notifier: Notifier, questions: Questions, store: Store) -> int:
     try:
         await store.check_policy()
     except UnsafePolicy as error:
@@ -184,12 +196,15 @@ async def _run(notifier: Notifier, store: Store) -> int:
         return 2
     except StoreUnavailable as error:
         log.warning("%s; the policy is checked later", error)
+    code = 0
     try:
-        await notifier.run()
-    except TopologyMismatch as error:
-        log.error("%s", error)
-        return 2
-    return 0
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(notifier.run())
+            tasks.create_task(questions.run())
+    except* TopologyMismatch as group:
+        log.error("%s", group.exceptions[0])
+        code = 2
+    return code
 
 
 def cli() -> int:

@@ -51,6 +51,16 @@ REASONS: Final = frozenset(code for _, code in CODES) | {
 """Why an event becomes a dead letter: a bounded set, as a label's values must be."""
 
 
+QUERIES: Final = frozenset(
+    {
+        *("job", "job-not-found", "job-expired", "job-deleted"),
+        *("bad-request", "invalid-parameter", "forbidden", "unavailable", "internal-error"),
+        *("no-user", "service", "dead-lettered", "reply-to"),
+    }
+)
+"""What became of a query: the kind of its answer; the last four are not answered."""
+
+
 class Sample(Struct, frozen=True, array_like=True):
     """One number. `name` is the family's, or that with a suffix."""
 
@@ -123,6 +133,9 @@ class Figures:
         )
         self._dead = {reason: dead.labels(reason) for reason in sorted(REASONS | {OTHER})}
 
+        queries = Counter("jobcast_queries_total", "Queries over AMQP", ["answer"], registry=own)
+        self._queries = {answer: queries.labels(answer) for answer in sorted(QUERIES)}
+
     def taken(self, messages: int) -> None:
         """A batch was taken from a queue."""
         self._sizes.observe(messages)
@@ -165,6 +178,10 @@ class Figures:
     def dead_lettered(self, reason: str) -> None:
         """One event went to `jobcast.dead`, confirmed."""
         (self._dead.get(reason) or self._dead[OTHER]).inc()
+
+    def asked(self, answer: str) -> None:
+        """One query was answered, or was not, by one of `QUERIES`."""
+        self._queries[answer].inc()
 
     def lost(self, verdicts: int) -> None:
         """So many lost verdicts were sent."""

@@ -1,6 +1,7 @@
 """The settings of the state service, read from the environment once (docs/protocol.md § 9)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ class Settings(Struct, frozen=True):
     orphan_s: int = 604_800
     partitions: int = 1
     amqp_progress: bool = False
+    users_file: Path = Path("users.toml")
 
 
 def read_settings(values: Mapping[str, str]) -> Settings:
@@ -35,4 +37,5 @@ def read_settings(values: Mapping[str, str]) -> Settings:
         orphan_s=environment.integer("JOBCAST_ORPHAN_S", 604_800, low=1, high=YEAR_S),
         partitions=environment.integer("JOBCAST_PARTITIONS", 1, low=1, high=64),
         amqp_progress=environment.flag("JOBCAST_AMQP_PROGRESS", False),
+        users_file=environment.path("JOBCAST_USERS_FILE", Path("users.toml")),
     )

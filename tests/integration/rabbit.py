@@ -12,7 +12,7 @@ import aiormq
 from broker.consumer import consuming
 from broker.link import connected, opened
 from broker.publisher import publishing
-from broker.topology import PARTITIONS
+from broker.topology import PARTITIONS, QUERIES
 from jobcast.events import Event
 from jobcast.message import Incoming, Message, Outcome
 from jobcast.names import COMMANDS, DEAD, EVENTS, LIFECYCLE, QUERY
@@ -32,7 +32,7 @@ async def channel_to(url: str) -> AsyncIterator[aiormq.abc.AbstractChannel]:
 async def sweep(url: str) -> None:
     """Takes away all that a state service declares."""
     async with channel_to(url) as channel:
-        for queue in QUEUES:
+        for queue in (*QUEUES, QUERIES):
             await channel.queue_delete(queue)
         for exchange in (LIFECYCLE, EVENTS, COMMANDS, QUERY, PARTITIONS):
             await channel.exchange_delete(exchange)

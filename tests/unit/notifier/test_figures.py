@@ -46,6 +46,7 @@ CALLS: Final[Mapping[str, Callable[[Figures], None]]] = {
     "jobcast_notifications_given_up_total": lambda figures: figures.given_up(1),
     "jobcast_dead_letters_total": lambda figures: figures.dead_lettered("poison"),
     "jobcast_lost_verdicts_total": lambda figures: figures.lost(1),
+    "jobcast_queries_total": lambda figures: figures.asked("job"),
 }
 COUNTED: Final = re.compile(r"jobcast_(?!notifier_).*(_total|_sum)")
 
