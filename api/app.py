@@ -8,10 +8,11 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from api import streams
+from api import dialects, streams
 from api.bearer import Terms
 from api.control import Control
 from api.door import Door
+from api.facility import Facility
 from api.figures import ApiFigures
 from api.gate import Gate, Rules
 from api.health import Health
@@ -109,6 +110,7 @@ def build(parts: Parts) -> ASGIApp:
     stream_routes = streams.routes(parts.streams)
     figures = parts.streams.figures
     settings, secret = parts.settings, parts.credentials.secret
+    rate = Rate(settings.requests_per_s)
     waits = Waits(parts.tenure, settings.waits_per_user)
     door = Door(parts.reader, parts.outlet, waits, settings.service_user)
     jobs = Jobs(parts.reader, waits).routes()
@@ -128,6 +130,16 @@ def build(parts: Parts) -> ASGIApp:
         ],
         exception_handlers=HANDLERS,
     )
+    facility = Facility(
+        settings=settings,
+        reader=parts.reader,
+        door=door,
+        waits=waits,
+        credentials=parts.credentials,
+        rate=rate,
+        streams=parts.streams,
+    )
+    app.router.routes.extend(dialects.routes(settings.dialects, facility))
     app.router.redirect_slashes = False  # a redirect would name our address
     return Gate(
         app,
@@ -135,7 +147,7 @@ def build(parts: Parts) -> ASGIApp:
         counted=figures.counted,
         rules=Rules(
             by=parts.credentials,
-            rate=Rate(settings.requests_per_s),
+            rate=rate,
             cors=Cors(settings.cors_origins),
         ),
     )

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from api.body import MERGE_PATCH, json_body
 from api.door import Door, Wish, named
-from api.identity import read_owner
+from api.identity import identity_of, read_owner
 from api.problems import Problem
 from api.representation import accepted
 from jobcast.bounds import Text
@@ -114,5 +114,6 @@ class Control:
 
     async def _carry_out(self, request: Request, wish: Wish) -> Response:
         owner = read_owner(request.scope, request.query_params)
-        after = await self._door.carry_out(request, owner, wish)
+        user, job_id = identity_of(request.scope).user, request.path_params["id"]
+        after = await self._door.carry_out(user, owner, job_id, wish)
         return Response(status_code=204) if after is None else accepted(request, owner, after)

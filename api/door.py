@@ -13,10 +13,7 @@ import uuid
 from contextlib import aclosing
 from typing import Any, ClassVar, Final, NamedTuple
 
-from starlette.requests import Request
-
 from api import audit
-from api.identity import identity_of
 from api.ingest import messages
 from api.waits import Waits
 from broker.outlet import Outlet
@@ -88,12 +85,12 @@ class Door:
         self._waits = waits
         self._user = user
 
-    async def carry_out(self, request: Request, owner: str, wish: Wish) -> Snapshot | None:
-        """The job that shows it, or as it is after `WAIT_S`; None once it is deleted.
+    async def carry_out(self, user: str, owner: str, job_id: str, wish: Wish) -> Snapshot | None:
+        """The job that shows it, or as it is after `WAIT_S`; None once it is deleted. `user` is
+        who wants it.
 
         Raises Problem, JobNotFound, JobGone, StoreUnavailable, BrokerUnavailable, Refused.
         """
-        job_id, user = request.path_params["id"], identity_of(request.scope).user
         with self._waits.counted(user):
             before = await self._present(owner, job_id)
             event = wish.event(decode_job(before.body))

@@ -120,7 +120,7 @@ def authenticate(
 
 def by_password(name: str, password: str, by: Credentials, now: float) -> Identity | None:
     """The user of this name, by a token or JWT as password. Raises CannotTell."""
-    identity = _by_token(password, by, now)
+    identity = by_token(password, by, now)
     return identity if identity is not None and identity.user == name else None
 
 
@@ -142,14 +142,15 @@ def _by_header(authorization: str, by: Credentials, now: float) -> Identity | No
     scheme, _, credential = authorization.partition(" ")
     match scheme.lower():
         case "bearer":
-            return _by_token(credential.strip(), by, now)
+            return by_token(credential.strip(), by, now)
         case "basic":
             return _by_basic(credential.strip(), by, now)
         case _:
             return None
 
 
-def _by_token(token: str, by: Credentials, now: float) -> Identity | None:
+def by_token(token: str, by: Credentials, now: float) -> Identity | None:
+    """The user whose token or JWT this is. Raises CannotTell."""
     user = by.users.by_token(token)
     if user is not None:
         return Identity(user.name, user.roles, "token", digest(token))

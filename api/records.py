@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from api.body import json_body
 from api.door import Door, Wish, named
-from api.identity import may_read, read_owner, reported_owner
+from api.identity import identity_of, may_read, read_owner, reported_owner
 from api.problems import Problem, invalid
 from api.representation import CACHE, JSON, accepted
 from jobcast.bounds import Integer, Target, Text
@@ -103,7 +103,8 @@ class Records:
             return Response()  # to nobody
         if await self._count(owner, request.path_params["id"]) >= RECORDS_MAX:
             raise Problem("too-many-records")
-        after = await self._door.carry_out(request, owner, Record(line))
+        user, job_id = identity_of(request.scope).user, request.path_params["id"]
+        after = await self._door.carry_out(user, owner, job_id, Record(line))
         if after is None or not may_read(request.scope, owner):
             return JSONResponse({"accepted": 1}, 202)
         return accepted(request, owner, after)

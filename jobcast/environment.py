@@ -13,6 +13,7 @@ FLAGS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
 
+NONE: Final = "none"
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -49,16 +50,18 @@ class Environment:
         return self._parsed(name, default, lambda text: FLAGS[text.lower()], "true or false")
 
     def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """A comma-separated choice out of `default`, which is also the default."""
+        """A comma-separated choice out of `default`, which is also the default; `none` for none."""
 
         def parse(text: str) -> tuple[str, ...]:
+            if text == NONE:
+                return ()
             chosen = tuple(word.strip() for word in text.split(",") if word.strip())
             if not set(chosen) <= set(default):
                 raise ValueError(text)
             return chosen
 
         return self._parsed(
-            name, default, parse, f"a comma-separated choice of {', '.join(default)}"
+            name, default, parse, f"a comma-separated choice of {', '.join(default)} or {NONE}"
         )
 
     def url(self, name: str, default: str, *, schemes: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ Pure: values in, messages out. The service decides when they are published.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -37,13 +37,23 @@ _JOB: Final = msgspec.json.Decoder(Job)
 log = logging.getLogger(__name__)
 
 
+AlsoTold = Callable[[Notice], Message | None]
+"""What a dialect says of a change of status, to an exchange that exists; None where nothing."""
+
+
 class Rules(Struct, frozen=True):
-    """The settings that the steps depend on. `user` is the service's own AMQP login."""
+    """The settings that the steps depend on. `user` is the service's own AMQP login; `also` are the
+    dialects' words for the notifications, owed with them."""
 
     retention_s: int
     user: str
     partitions: int = 1
     amqp_progress: bool = False
+    also: tuple[AlsoTold, ...] = ()
+
+    def told(self, notice: Notice) -> list[Message]:
+        """The notification of a change of status, in all words."""
+        return [notification(notice), *filter(None, (tell(notice) for tell in self.also))]
 
 
 class Read(Struct):
@@ -159,7 +169,7 @@ def _portions(events: list[Event]) -> list[list[Event]]:
     return portions
 
 
-def repeats(folded: Folded) -> list[Telling]:
+def repeats(folded: Folded, rules: Rules) -> list[Telling]:
     """What redelivered events owe: told again as it was told before."""
     tellings = []
     for version in dict.fromkeys(folded.repeats):
@@ -172,14 +182,12 @@ def repeats(folded: Folded) -> list[Telling]:
             cursor=owed.cursor,
             traceparent=owed.traceparent,
         )
-        messages = [notification(notice)] + ([command(notice)] if owed.command else [])
+        messages = rules.told(notice) + ([command(notice)] if owed.command else [])
         tellings.append(Telling(messages, owed))
     return tellings
 
 
-def tellings_of(
-    plan: Plan, after: Held, cursors: Sequence[str], *, progress: bool
-) -> list[Telling]:
+def tellings_of(plan: Plan, after: Held, cursors: Sequence[str], rules: Rules) -> list[Telling]:
     """What a commit owes, in the order of its versions."""
     tellings = []
     left = iter(cursors)
@@ -187,8 +195,8 @@ def tellings_of(
     for step in plan.steps:
         change = step.change
         cursor = next(left) if change.in_feed else cursor
-        told = change.status or (progress and not change.in_feed)
-        if not told and not change.command:
+        progress = rules.amqp_progress and not change.in_feed
+        if not change.status and not progress and not change.command:
             continue
         notice = Notice(
             job=change.state.job,
@@ -197,7 +205,8 @@ def tellings_of(
             cursor=cursor,
             traceparent=step.traceparent,
         )
-        messages = [notification(notice)] if told else []
+        messages = rules.told(notice) if change.status else []
+        messages += [notification(notice)] if progress and not change.status else []
         messages += [command(notice)] if change.command else []
         tellings.append(Telling(messages, after.owed.get(change.state.job.version)))
     return tellings

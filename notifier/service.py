@@ -192,7 +192,11 @@ class StateService:
 
         folds = [fold(key, held[key], events, judge) for key, events in pending.items()]
         # Before the commit, which may be the last to know of the oldest of them.
-        await tell([told for folded in folds for told in repeats(folded)], publisher, self._figures)
+        await tell(
+            [told for folded in folds for told in repeats(folded, self._rules)],
+            publisher,
+            self._figures,
+        )
         tellings: list[Telling] = []
         planned = [folded for folded in folds if folded.plan is not None]
         lost = await self._commit(planned, now, live, tellings)
@@ -246,7 +250,7 @@ class StateService:
             changes += len(plan.steps)
             after = applied(folded.held, plan, cursors)
             live.put(folded.key, after)
-            tellings += tellings_of(plan, after, cursors, progress=self._rules.amqp_progress)
+            tellings += tellings_of(plan, after, cursors, self._rules)
             if folded.command and after.state and after.state.job.status is Status.CANCEL_PENDING:
                 notice = Notice(job=after.state.job, snapshot=b"", event="cancel", cursor="")
                 tellings.append(Telling([command(notice)], None))

@@ -127,6 +127,20 @@ class Store:
             jobs = await self._snapshots(keys, [job_of(member.decode()) for member in members])
         return Page(jobs, members[-1].decode() if len(members) == limit else None)
 
+    async def slice(
+        self, owner: str, *, offset: int, limit: int, oldest_first: bool = False
+    ) -> tuple[list[Snapshot], int]:
+        """So many jobs by their place in the order of creation, and how many there are; among
+        these some that have just expired, which are missing then."""
+        keys = OwnerKeys(owner)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.zrange(keys.jobs, offset, offset + limit - 1, desc=not oldest_first)
+        pipeline.zcard(keys.jobs)
+        with translated():
+            members, count = await pipeline.execute()
+            jobs = await self._snapshots(keys, [job_of(member.decode()) for member in members])
+        return jobs, int(count)
+
     async def page_with_tail(
         self, owner: str, *, after: str | None, limit: int
     ) -> tuple[Page, str]:

@@ -86,6 +86,7 @@ def parse(path: Path, text: str, reserved: Collection[str]) -> list[User]:
 def _problem(users: Sequence[User], reserved: Collection[str]) -> str | None:
     names: set[str] = set()
     digests: set[str] = set()
+    keys: set[str] = set()
     for number, user in enumerate(users):
         problem = bad_name(user.name, reserved)
         if problem or user.name in names:
@@ -93,6 +94,9 @@ def _problem(users: Sequence[User], reserved: Collection[str]) -> str | None:
         own = {hexes.lower() for hexes in user.token_sha256}
         if own & digests:
             return f"user[{number}].token_sha256: a token of {user.name} is another user's too"
+        if user.cloudstack is not None and user.cloudstack.api_key in keys:
+            return f"user[{number}].cloudstack.api_key: that of {user.name} is another user's too"
+        keys |= {user.cloudstack.api_key} if user.cloudstack is not None else set()
         names.add(user.name)
         digests |= own
     return None
@@ -127,6 +131,11 @@ class Users:
         self.refresh()
         return self._by_name.get(name)
 
+    def by_api_key(self, api_key: str) -> User | None:
+        """The user with this `cloudstack.api_key`; it is a name, the secret is another."""
+        self.refresh()
+        return self._by_api_key.get(api_key)
+
     def all(self) -> list[User]:
         self.refresh()
         return list(self._by_name.values())
@@ -150,6 +159,7 @@ class Users:
 
     def _keep(self, users: Sequence[User]) -> None:
         self._by_name = {user.name: user for user in users}
+        self._by_api_key = {user.cloudstack.api_key: user for user in users if user.cloudstack}
         self._by_digest = {hexes.lower(): user for user in users for hexes in user.token_sha256}
         self.generation += 1
 

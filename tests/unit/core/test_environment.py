@@ -62,8 +62,13 @@ def test_a_flag_that_is_none_is_refused(text: str) -> None:
         read(text).flag("X", True)
 
 
+def test_a_choice_may_be_of_nothing() -> None:
+    assert read("none").names("X", ("a", "b")) == ()
+    assert read("").names("X", ("a", "b")) == ("a", "b")
+
+
 def test_a_choice_of_something_else_is_refused() -> None:
-    with pytest.raises(BadSetting, match=r"^X=a,z: a comma-separated choice of a, b is wanted$"):
+    with pytest.raises(BadSetting, match=r"^X=a,z: a comma-separated choice of a, b or none is wanted$"):
         read("a,z").names("X", ("a", "b"))
 
 
