@@ -21,6 +21,7 @@ from api.ingest import Ingest
 from api.issuer import Issuer
 from api.jobs import Jobs
 from api.limits import Rate
+from api.lists import Lists
 from api.manners import Cors
 from api.metrics import Metrics, opened_metrics
 from api.problems import HANDLERS
@@ -119,6 +120,7 @@ def build(parts: Parts) -> ASGIApp:
     app = Starlette(
         routes=[
             *Health(parts.reader, parts.outlet).routes(),
+            *Lists(parts.reader).routes(),
             *jobs,
             *Control(door).routes(),
             *Records(parts.reader, door).routes(),

@@ -9,6 +9,7 @@ touches neither Redis nor RabbitMQ.
 import math
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from api import identity
 from api.door import Door, Wish
 from api.identity import Credentials, Identity
 from api.limits import Rate
+from api.lists import EVERYONE
 from api.problems import Problem
 from api.settings import Settings
 from api.streams import Streams
@@ -124,16 +126,18 @@ class Facility:
         return Listing([decode_job(one.body) for one in found], total)
 
     async def every(self, owner: str) -> AsyncIterator[Job]:
-        """The owner's jobs, newest first, at most LOOKED_AT_MAX; keep what is needed of each, a job
-        may be 256 KiB long. Raises StoreUnavailable."""
-        after = None
-        for _ in range(LOOKED_AT_MAX // CHUNK):
-            page = await self._reader.store.page(owner, after=after, limit=CHUNK)
-            for one in page.jobs:
-                yield decode_job(one.body)
-            after = page.next
-            if after is None:
-                return
+        """The owner's jobs (`*`: those of all owners, for admins), newest first, at most
+        LOOKED_AT_MAX; keep what is needed of each, a job may be 256 KiB long. Raises
+        StoreUnavailable."""
+        reader, count = self._reader, LOOKED_AT_MAX // CHUNK
+        if owner == EVERYONE:
+            pages = reader.everyone.pages("jobs", None, CHUNK, count)
+        else:
+            pages = reader.store.pages(owner, "jobs", None, (CHUNK, count))
+        async with aclosing(pages):
+            async for page in pages:
+                for one in page.jobs:
+                    yield decode_job(one.body)
 
     async def carry_out(self, who: Identity, owner: str, job_id: str, wish: Wish) -> Job | None:
         """See `Door.carry_out`; the wishes are `Cancel`, `Comment`, `Delete` (api.control) and

@@ -1,4 +1,4 @@
-"""Jobs as HTTP resources: the list, one job, and the long poll for it (docs/protocol.md § 7).
+"""A job as an HTTP resource, and the long poll for it (docs/protocol.md § 7).
 
 Promises: what is sent is what is stored, byte for byte, with `links` spliced in; somebody else's
 job and an unknown one get the same answer; a client that leaves ends its wait. Never changes
@@ -8,29 +8,23 @@ anything.
 import time
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from api.conditional import Seen, etag, seen_by, wait_of
-from api.filters import Filters, filters_of, limit_of
 from api.identity import identity_of, read_owner
 from api.presence import ClientGone
-from api.problems import invalid, unavailable
+from api.problems import unavailable
 from api.representation import BRIEF, CACHE, JSON, Brief, acting_for, linked
 from api.waits import Waits
 from jobcast.job import FINAL, milliseconds
 from jobcast.names import is_id
-from jobcast.wire import decode_job
 from notifier.follow import JobGone, JobNotFound
-from notifier.keys import member
 from notifier.reader import Reader
-from notifier.store import Page, Snapshot
+from notifier.store import Snapshot
 from notifier.wait import wait_job
 
-LOOKED_AT_MAX: Final = 2_000
-CHUNK: Final = 200
 RETRY_MAX_S: Final = 30
 
 
@@ -42,47 +36,7 @@ class Jobs:
         self._waits = waits
 
     def routes(self) -> list[Route]:
-        return [
-            Route("/v1/jobs", self.list_jobs),
-            Route("/v1/jobs/{id}", self.read_job),
-        ]
-
-    async def list_jobs(self, request: Request) -> Response:
-        query = request.query_params
-        owner = read_owner(request.scope, query)
-        wanted, limit, after = filters_of(query), limit_of(query), query.get("page") or None
-        page = await self._page(owner, wanted, limit, after)
-        acting = acting_for(request, owner)
-        jobs = b",".join(linked(job.body, acting) for job in page.jobs)
-        body = b'{"jobs":[%b],"next":%b}' % (jobs, msgspec.json.encode(page.next))
-        return Response(body, headers=CACHE, media_type=JSON)
-
-    async def _page(self, owner: str, wanted: Filters, limit: int, after: str | None) -> Page:
-        """At most `limit` jobs, out of a bounded number looked at."""
-        index = wanted.index
-        if wanted.every:
-            return await self._read_page(owner, index, after, limit)
-        found: list[Snapshot] = []
-        for _ in range(LOOKED_AT_MAX // CHUNK):
-            page = await self._read_page(owner, index, after, CHUNK)
-            for snapshot in page.jobs:
-                job = decode_job(snapshot.body)
-                if wanted.too_old(job):
-                    return Page(found, None)
-                if wanted(job):
-                    found.append(snapshot)
-                    if len(found) == limit:
-                        return Page(found, member(milliseconds(job.created_at), job.id))
-            after = page.next
-            if after is None:
-                break
-        return Page(found, after)
-
-    async def _read_page(self, owner: str, index: str, after: str | None, count: int) -> Page:
-        try:
-            return await self._reader.store.page(owner, index=index, after=after, limit=count)
-        except ValueError:
-            raise invalid("page", "the next of an answer before") from None
+        return [Route("/v1/jobs/{id}", self.read_job)]
 
     async def read_job(self, request: Request) -> Response:
         owner = read_owner(request.scope, request.query_params)

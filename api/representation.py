@@ -23,6 +23,7 @@ class Brief(msgspec.Struct):
     """What the headers of an answer need to know of a job."""
 
     id: str
+    owner: str
     status: Status
     created_at: str
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from msgspec import Struct
 
 from notifier.connection import connect
+from notifier.everyone import Everyone
 from notifier.feed import Feed
 from notifier.hub import HEARTBEAT_S, Hub, opened_hub
 from notifier.records import Records
@@ -19,6 +20,7 @@ class Reader(Struct, frozen=True):
     feed: Feed
     hub: Hub
     records: Records
+    everyone: Everyone
 
 
 @asynccontextmanager
@@ -34,6 +36,6 @@ async def opened_reader(
     feed = Feed(redis, store)
     try:
         async with opened_hub(url, feed, heartbeat_s) as hub:
-            yield Reader(store, feed, hub, Records(redis))
+            yield Reader(store, feed, hub, Records(redis), Everyone(redis))
     finally:
         await redis.aclose()

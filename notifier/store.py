@@ -4,7 +4,7 @@ Owns the reading of the job hash and of the indexes; commit.py writes them. Prom
 answered was true at one moment. Raises `StoreUnavailable`, and nothing else of Redis.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,13 @@ DELETED: Final = b"deleted"
 TRIES_TTL_S: Final = 86_400
 _JOB: Final = msgspec.json.Decoder(Job)
 _MEMORY: Final = msgspec.json.Decoder(Memory)
+
+
+class BadPage(ValueError):
+    """A page's token that this service has not given."""
+
+    def __init__(self) -> None:
+        super().__init__("page: not one that this service has given")
 
 
 class Snapshot(Struct, frozen=True):
@@ -115,8 +122,8 @@ class Store:
     ) -> Page:
         """`index` is `jobs`, `live` or `group:<group>`; `after` is a page's `next`.
 
-        A page holds fewer than `limit` jobs where some have just expired. Raises ValueError for
-        an `after` that no page has given.
+        A page holds fewer than `limit` jobs where some have just expired. Raises BadPage for an
+        `after` that no page has given.
         """
         keys = OwnerKeys(owner)
         start = "+" if after is None else f"({_checked(after)}"
@@ -140,6 +147,18 @@ class Store:
             members, count = await pipeline.execute()
             jobs = await self._snapshots(keys, [job_of(member.decode()) for member in members])
         return jobs, int(count)
+
+    async def pages(
+        self, owner: str, index: str, after: str | None, bounds: tuple[int, int]
+    ) -> AsyncGenerator[Page, None]:
+        """`bounds`: how many jobs a page has, and how many pages there are at most. Raises
+        as `page` does."""
+        size, count = bounds
+        for _ in range(count):
+            page = await self.page(owner, index=index, after=after, limit=size)
+            yield page
+            if (after := page.next) is None:
+                return
 
     async def page_with_tail(
         self, owner: str, *, after: str | None, limit: int
@@ -231,5 +250,5 @@ def _held(fields: dict[bytes, bytes], gone: bool) -> Held:
 def _checked(after: str) -> str:
     created, _, job_id = after.partition(":")
     if len(created) != CREATED_DIGITS or not created.isdigit() or not job_id:
-        raise ValueError("page: not one that this service has given")
+        raise BadPage
     return after

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from api.health import Health
 from broker.errors import BrokerUnavailable
@@ -17,7 +18,7 @@ from jobcast.events import Recorded, Started, Succeeded
 from jobcast.message import Message
 from notifier.follow import follow_feed
 from notifier.hub import DELAY_MAX_S, opened_hub
-from notifier.reader import Reader, opened_reader
+from notifier.reader import opened_reader
 from tests.chaos.link import Link
 from tests.eventually import eventually
 from tests.integration.lab import Lab, reading
@@ -102,7 +103,7 @@ async def test_a_hub_without_its_link_is_named_and_streams_miss_nothing(
         opened_hub(f"redis://{LOOPBACK}:{link.port}/0", direct.feed, HEARTBEAT_S) as hub,
         opened_outlet(rabbitmq.url) as outlet,
     ):
-        health = Health(Reader(direct.store, direct.feed, hub, direct.records), outlet)
+        health = Health(replace(direct, hub=hub), outlet)
         await lab.tell(lab.say(Started))
         stream = follow_feed(health._reader, lab.owner, cursor=None, wanted=None, max_age_s=60)
 

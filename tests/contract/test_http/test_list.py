@@ -1,9 +1,16 @@
 """`GET /v1/jobs`: filters and pages."""
 
+from functools import partial
+from urllib.parse import quote
+
+import httpx
 import pytest
 
+from deploy.stack import Stack
 from tests.contract.test_http.conftest import Door, Executor
 from tests.contract.test_http.test_jobs import known
+from tests.eventually import eventually
+from tests.logins import Logins
 
 
 async def ids(door: Door, query: str) -> list[str]:
@@ -95,3 +102,53 @@ async def test_an_empty_list_has_no_next_page(door: Door) -> None:
     response = await door.get("/v1/jobs")
     assert response.json() == {"jobs": [], "next": None}
     assert response.headers["cache-control"] == "private, no-cache"
+
+
+async def test_an_admin_lists_the_jobs_of_all_owners(
+    stack: Stack, logins: Logins, door: Door, seven: list[str], job: str
+) -> None:
+    """The group is this test's own: other tests have owners too."""
+    other = logins.fresh_subscriber()
+    async with (
+        httpx.AsyncClient(base_url=stack.urls[1], headers=logins.admin.headers) as admin,
+        httpx.AsyncClient(base_url=stack.urls[0], headers=logins.executor.headers) as client,
+    ):
+        made: list[tuple[str, str]] = []
+        for number in range(6):
+            executor = Executor(client, (door.name, other.name)[number % 2])
+            name = f"{job}-{number}"
+            labels = {"even": str(number % 2 == 0)}
+            await executor.report("started", name, group=job, labels=labels)
+            await eventually(partial(is_there, admin, executor.owner, name))
+            made.insert(0, (executor.owner, name))
+        for limit in (1, 4, 50):
+            assert await all_of(admin, f"owner=*&group={job}&limit={limit}") == made
+        assert await all_of(admin, f"owner=*&group={job}&status=running&limit=2") == made
+        mine = [name for name in made if name[0] == door.name]
+        assert await all_of(admin, f"owner=*&group={job}&label.even=True") == mine
+        assert await all_of(admin, f"owner=*&group={job}&created_before=2020-01-01T00:00:00Z") == []
+        bad = await admin.get("/v1/jobs?owner=*&page=0000000000000:x")
+        assert (bad.status_code, bad.json()["detail"][:5]) == (422, "page:")
+        assert (await admin.get("/v1/events?owner=*")).status_code == 422
+    refused = await door.get("/v1/jobs?owner=*")
+    assert refused.status_code == 403
+
+
+async def is_there(admin: httpx.AsyncClient, owner: str, job: str) -> bool:
+    return (await admin.get(f"/v1/jobs/{job}?owner={owner}")).status_code == 200
+
+
+async def all_of(admin: httpx.AsyncClient, query: str) -> list[tuple[str, str]]:
+    """(owner, id) of all pages; each job's links lead to it."""
+    found: list[tuple[str, str]] = []
+    page: str | None = ""
+    while page is not None:
+        more = f"&page={quote(page)}" if page else ""
+        answer = await admin.get(f"/v1/jobs?{query}{more}")
+        assert answer.status_code == 200, answer.text
+        for one in answer.json()["jobs"]:
+            found.append((one["owner"], one["id"]))
+            links = one["links"].values()
+            assert all(link.endswith(f"?owner={one['owner']}") for link in links)
+        page = answer.json()["next"]
+    return found

@@ -44,6 +44,11 @@ def test_values_of_one_name_are_alternatives_and_names_add_up(query: str) -> Non
     assert parse(query)(job(group="nightly", labels={"site": "a", "tier": "1"}))
 
 
+def test_there_is_no_index_of_the_empty_group() -> None:
+    assert parse("group=").index == "jobs"
+    assert parse("group=g").index == "group:g"
+
+
 @pytest.mark.parametrize(
     "query",
     [
