@@ -1,11 +1,12 @@
 """The composition root of the HTTP process: opens the parts, and builds the app on them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from api import dialects, streams
@@ -108,15 +109,29 @@ async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 def build(parts: Parts) -> ASGIApp:
     """The app as a value; it owns nothing that has to be closed."""
+    settings = parts.settings
     stream_routes = streams.routes(parts.streams)
-    figures = parts.streams.figures
-    settings, secret = parts.settings, parts.credentials.secret
     rate = Rate(settings.requests_per_s)
+    return Gate(
+        routed(parts, stream_routes, rate),
+        streams=lambda scope: streams.find_stream(scope, stream_routes),
+        counted=parts.streams.figures.request,
+        rules=Rules(
+            by=parts.credentials,
+            rate=rate,
+            cors=Cors(settings.cors_origins),
+        ),
+    )
+
+
+def routed(parts: Parts, stream_routes: Sequence[Route], rate: Rate) -> ASGIApp:
+    """What stands behind the gate: every request that comes here has an `Identity`."""
+    settings, secret = parts.settings, parts.credentials.secret
     waits = Waits(parts.tenure, settings.waits_per_user)
     door = Door(parts.reader, parts.outlet, waits, settings.service_user)
     jobs = Jobs(parts.reader, waits).routes()
     for route in jobs:
-        route.app = figures.polled(route.app)
+        route.app = parts.streams.figures.polled(route.app)
     app = Starlette(
         routes=[
             *Health(parts.reader, parts.outlet).routes(),
@@ -143,13 +158,4 @@ def build(parts: Parts) -> ASGIApp:
     )
     app.router.routes.extend(dialects.routes(settings.dialects, facility))
     app.router.redirect_slashes = False  # a redirect would name our address
-    return Gate(
-        app,
-        streams=lambda scope: streams.find_stream(scope, stream_routes),
-        counted=figures.counted,
-        rules=Rules(
-            by=parts.credentials,
-            rate=rate,
-            cors=Cors(settings.cors_origins),
-        ),
-    )
+    return app

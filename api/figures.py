@@ -10,13 +10,14 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 KINDS: Final = ("feed", "job")
 ANSWERS: Final = ("fresh", "resumed", "reset", "none")
 CUTS: Final = ("stuck", "shutdown", "unavailable", "revoked", "expired")
 PUT_OFF: Final = ("user-limit", "process-limit", "rate", "draining", "unavailable")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Opening(msgspec.Struct):
@@ -29,7 +30,7 @@ OPENING: Final = msgspec.json.Decoder(Opening)
 
 
 class ApiFigures:
-    """What one API process counts. `frames` is a plain number: it is on every stream's way."""
+    """What one API process counts. Frames and requests are plain numbers: they are many."""
 
     def __init__(self, streams_max: int) -> None:
         own = self.registry = CollectorRegistry()  # the library's default one is never used
@@ -56,12 +57,7 @@ class ApiFigures:
             "streams_put_off_total", "Streams told to come later", "cause", PUT_OFF
         )
         self._polls = Gauge("jobcast_long_polls_waiting", "Long polls in hand", registry=own)
-        self._requests = Counter(
-            "jobcast_http_requests_total",
-            "Requests answered; a stream counts when it begins",
-            ["method", "route", "status"],
-            registry=own,
-        )
+        self._requests: dict[tuple[str, str, str], int] = {}
 
     def entered(self, kind: str) -> None:
         self._open[kind].inc()
@@ -90,17 +86,8 @@ class ApiFigures:
         method = scope["method"] if scope["method"] in METHODS else "other"
         route = scope.get("route")
         template = route.path if isinstance(route, Route) else "none"
-        self._requests.labels(method, template, f"{status // 100}xx").inc()
-
-    def counted(self, scope: Scope, send: Send) -> Send:
-        """`send`, which counts the answer."""
-
-        async def send_counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.request(scope, message["status"])
-            await send(message)
-
-        return send_counted
+        key = (method, template, CLASSES[status // 100])
+        self._requests[key] = self._requests.get(key, 0) + 1
 
     def polled(self, app: ASGIApp) -> ASGIApp:
         """`app`, with its requests that ask to wait counted while they do."""
@@ -121,6 +108,12 @@ class ApiFigures:
         """What is not kept by an object of the library's own."""
         text = "Events, snapshots and heartbeats sent on streams"
         yield CounterMetricFamily("jobcast_stream_frames", text, self.frames)
+        text = "Requests answered; a stream counts when it begins"
+        labels = ("method", "route", "status")
+        requests = CounterMetricFamily("jobcast_http_requests", text, labels=labels)
+        for values, count in self._requests.items():
+            requests.add_metric(values, count)
+        yield requests
 
 
 def asks_to_wait(scope: Scope) -> bool:

@@ -44,7 +44,7 @@ class Gate:
 
     `streams` answers with the app for a request that opens a stream. Such a request goes there
     directly: the layers of `app` would cost every open stream 3 KB and every event three calls.
-    `counted` is told of every other answer.
+    `counted` is told the status of every other answer.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Gate:
         app: ASGIApp,
         *,
         streams: Callable[[Scope], ASGIApp | None],
-        counted: Callable[[Scope, Send], Send],
+        counted: Callable[[Scope, int], None],
         rules: Rules,
     ) -> None:
         self._app = app
@@ -67,25 +67,34 @@ class Gate:
         scope["request_id"] = secrets.token_hex(8)
         stream = self._streams(scope)
         # In a function of its own: what this frame holds, every open stream does.
-        answer = await self._answer(scope, stream is not None)
+        answer = self._answer(scope, stream is not None)
+        if answer is not None and await self._may_know_more(scope):
+            answer = self._answer(scope, stream is not None)
         if stream is not None and answer is None:
             await stream(scope, receive, send)
             return
         app = self._app if answer is None else answer
-        await app(scope, receive, self._counted(scope, mannered(scope, send)))
+        await app(scope, receive, mannered(scope, send, self._counted))
 
-    async def _answer(self, scope: Scope, is_stream: bool) -> Response | None:
+    def _answer(self, scope: Scope, is_stream: bool) -> Response | None:
         """What is to be said without asking the app."""
         headers = Headers(scope=scope)
         scope["manners"] = manners(scope, headers, self._cors)
-        answer = self._cors.preflight(scope, headers)
+        answer = self._cors.preflight(scope, headers) if scope["method"] == "OPTIONS" else None
         if answer is None and _closed(scope["path"]):
-            answer = await self._refusal(scope, headers, is_stream)
+            answer = self._refusal(scope, headers, is_stream)
         return answer
 
-    async def _refusal(self, scope: Scope, headers: Headers, is_stream: bool) -> Response | None:
+    async def _may_know_more(self, scope: Scope) -> bool:
+        """Of somebody unknown: whether keys of the issuer that were missing may have come."""
+        issuer = self._by.issuer
+        if issuer is None or "identity" in scope or scope["method"] == "OPTIONS":
+            return False
+        return await issuer.settled()
+
+    def _refusal(self, scope: Scope, headers: Headers, is_stream: bool) -> Response | None:
         try:
-            identity = await self._identify(scope, headers)
+            identity = authenticate(headers, ticket_of(scope), self._by, time.time())
         except CannotTell as error:
             # EventSource gives up for good on 503, and the credential may be good.
             return _later(str(error)) if is_stream else unavailable(str(error)).response()
@@ -100,19 +109,6 @@ class Gate:
             return None
         refuse(scope, problem.name)
         return problem.response()
-
-    async def _identify(self, scope: Scope, headers: Headers) -> Identity | None:
-        """Asks again where keys of the issuer that were missing have come. Raises CannotTell."""
-        ticket = ticket_of(scope)
-        try:
-            identity = authenticate(headers, ticket, self._by, time.time())
-        except CannotTell:
-            if self._by.issuer is None or not await self._by.issuer.settled():
-                raise
-            return authenticate(headers, ticket, self._by, time.time())
-        if identity is None and self._by.issuer is not None and await self._by.issuer.settled():
-            return authenticate(headers, ticket, self._by, time.time())
-        return identity
 
 
 def ticket_of(scope: Scope) -> str | None:

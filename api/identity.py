@@ -151,9 +151,10 @@ def _by_header(authorization: str, by: Credentials, now: float) -> Identity | No
 
 def by_token(token: str, by: Credentials, now: float) -> Identity | None:
     """The user whose token or JWT this is. Raises CannotTell."""
-    user = by.users.by_token(token)
+    token_sha256 = digest(token)
+    user = by.users.by_digest(token_sha256)
     if user is not None:
-        return Identity(user.name, user.roles, "token", digest(token))
+        return Identity(user.name, user.roles, "token", token_sha256)
     claims = by.issuer.claims(token, now) if by.issuer is not None else None
     if claims is None:
         return None

@@ -7,7 +7,7 @@ asked. Pages of other origins bring a token or a ticket: credentials that a brow
 (cookies) are not allowed to them.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -21,6 +21,7 @@ SECURITY: Final = (
     (b"content-security-policy", b"default-src 'none'; connect-src 'self'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
+VARY: Final = b"vary"
 HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 EXPOSED: Final = (b"access-control-expose-headers", b"ETag, Retry-After, X-Request-Id")
 PREFLIGHT: Final = {
@@ -49,7 +50,7 @@ class Cors:
         """Those of any answer to this request."""
         if not self._origins:
             return ()
-        vary = (b"vary", b"Origin")
+        vary = (VARY, b"Origin")
         origin = self._origins.get(headers.get("origin", ""))
         if origin is None:
             return (vary,)
@@ -67,7 +68,7 @@ class Cors:
 
 def under_tls(scope: Scope, headers: Headers) -> bool:
     """A proxy in front of us may speak TLS for us. Who lies about it harms only themselves."""
-    return "https" in {scope["scheme"], headers.get("x-forwarded-proto")}
+    return scope["scheme"] == "https" or headers.get("x-forwarded-proto") == "https"
 
 
 def manners(scope: Scope, headers: Headers, cors: Cors) -> Pairs:
@@ -78,19 +79,21 @@ def manners(scope: Scope, headers: Headers, cors: Cors) -> Pairs:
     return pairs + cors.headers(headers)
 
 
-def mannered(scope: Scope, send: Send) -> Send:
-    """`send` with the request's manners, where an answer has not said otherwise itself; and a
-    refusal is written down."""
+def mannered(scope: Scope, send: Send, counted: Callable[[Scope, int], None]) -> Send:
+    """`send` with the request's manners, where an answer has not said otherwise itself; the answer
+    is counted, and a refusal written down."""
 
-    async def send_mannered(message: Message) -> None:
+    def send_mannered(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             own = message.get("headers", ())
-            names = {name for name, _ in own} - {b"vary"}
-            more = [pair for pair in scope["manners"] if pair[0] not in names]
+            names = dict(own)
+            more = [pair for pair in scope["manners"] if pair[0] not in names or pair[0] == VARY]
             message["headers"] = [*own, *more]
-            if message["status"] in REFUSALS:
-                written_down(scope, message["status"])
-        await send(message)
+            status = message["status"]
+            counted(scope, status)
+            if status in REFUSALS:
+                written_down(scope, status)
+        return send(message)
 
     return send_mannered
 

@@ -171,8 +171,7 @@ class StreamEndpoint:
         await send({"type": "http.response.body", "body": body})
 
     async def _plain(self, scope: Scope, receive: Receive, send: Send, answer: Response) -> None:
-        self._figures.request(scope, answer.status_code)
-        await answer(scope, receive, mannered(scope, send))
+        await answer(scope, receive, mannered(scope, send, self._figures.request))
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, follow: Items) -> None:
         """Raises what `follow` raises before its first items, ClientGone, Cut, and Problem where

@@ -122,10 +122,10 @@ class Users:
         self._seen = self._signature()
         self._keep(load(path, reserved))
 
-    def by_token(self, token: str) -> User | None:
+    def by_digest(self, token_sha256: str) -> User | None:
         """Looks the hash up: how long that takes says nothing about tokens of 128 random bits."""
         self.refresh()
-        return self._by_digest.get(digest(token))
+        return self._by_digest.get(token_sha256)
 
     def by_name(self, name: str) -> User | None:
         self.refresh()
