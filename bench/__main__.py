@@ -1,15 +1,15 @@
-"""`python -m bench ingest|streams|overload|soak`: tables, and raw rows in bench/results."""
+"""`python -m bench ingest|streams|auth|overload|soak`: tables, and raw rows in bench/results."""
 
 import argparse
 import sys
 
-from bench import ingest, overload, soak, streams
+from bench import auth, ingest, overload, soak, streams
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (ingest, streams, overload, soak):
+    for module in (ingest, streams, auth, overload, soak):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         module.options(command)

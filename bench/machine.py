@@ -9,7 +9,6 @@ from statistics import median
 from typing import Final
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 FSYNCS: Final = 50
 
 
@@ -20,10 +19,10 @@ def cpu_s(*pids: int) -> float:
 
 def _cpu_s(pid: int) -> float:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # The clock of another process, to the nanosecond: see clock_getcpuclockid(3).
+        return time.clock_gettime(~pid << 3 | 2)
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def rss_bytes(pid: int) -> int:

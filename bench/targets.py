@@ -152,7 +152,7 @@ class Jobcast(_Server):
 
 
 @asynccontextmanager
-async def _running(
+async def running(
     servers: Servers, name: str, args: list[str], port: int, **env: str
 ) -> AsyncIterator[Child]:
     with servers.running(name, args, **env) as child:
@@ -166,7 +166,7 @@ async def _running(
 async def stock(servers: Servers, jobs: Jobs) -> AsyncIterator[Target]:
     port = free_port()
     async with (
-        _running(servers, "stock", ["-m", "bench.stock", str(port)], port) as child,
+        running(servers, "stock", ["-m", "bench.stock", str(port)], port) as child,
         httpx.AsyncClient(trust_env=False) as client,
     ):
         yield Stock(child, port, jobs, client)
@@ -183,7 +183,7 @@ async def jobcast(servers: Servers, jobs: Jobs) -> AsyncIterator[Target]:
         "JOBCAST_STREAMS_MAX": NO_LIMIT,
     }
     async with (
-        _running(servers, "api", ["-m", "api"], port, **settings) as child,
+        running(servers, "api", ["-m", "api"], port, **settings) as child,
         connected(servers.rabbitmq.url, "bench") as connection,
         publishing(connection) as publisher,
     ):
