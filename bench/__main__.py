@@ -1,16 +1,25 @@
-"""`python -m bench ingest|streams|auth|overload|soak`: tables, and raw rows in bench/results."""
+"""`python -m bench NAME`: measures, prints tables, writes raw rows to bench/results."""
 
 import argparse
 import sys
+from typing import Final
 
-from bench import auth, ingest, overload, soak, streams
+from bench import auth, ingest, overload, pages, soak, streams
+
+MODULES: Final = {
+    "ingest": ingest,
+    "streams": streams,
+    "auth": auth,
+    "list": pages,
+    "overload": overload,
+    "soak": soak,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (ingest, streams, auth, overload, soak):
-        name = module.__name__.rpartition(".")[2]
+    for name, module in MODULES.items():
         command = commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         module.options(command)
         command.set_defaults(run=module.run)
