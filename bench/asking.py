@@ -6,8 +6,9 @@ its body is not parsed, only kept for who wants the last one.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from typing import Final, cast
 
@@ -42,7 +43,7 @@ class Asker(asyncio.Protocol):
 
     def __init__(self, status: int) -> None:
         self._wanted = b"HTTP/1.1 %d" % status
-        self._transport: asyncio.WriteTransport | None = None
+        self.transport: asyncio.WriteTransport | None = None
         self._data = b""
         self._whole = 0  # bytes of the answer, 0 until its head has come
         self._requests: Iterator[bytes] = iter(())
@@ -53,7 +54,8 @@ class Asker(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports write, and are not asyncio's.
-        self._transport = cast("asyncio.WriteTransport", transport)
+        self.transport = cast("asyncio.WriteTransport", transport)
+        self._data, self._whole = b"", 0
 
     async def ask(self, requests: Iterator[bytes], seconds: float) -> None:
         """Asks until the time is over or there is nothing left to ask. Raises Failed."""
@@ -67,9 +69,9 @@ class Asker(asyncio.Protocol):
     def _next(self) -> None:
         now = time.perf_counter()
         one = next(self._requests, None) if now < self._until else None
-        if one is not None and self._transport is not None:
+        if one is not None and self.transport is not None:
             self._asked = now
-            self._transport.write(one)
+            self.transport.write(one)
         elif self._done is not None and not self._done.done():
             self._done.set_result(None)
 
@@ -91,6 +93,7 @@ class Asker(asyncio.Protocol):
         self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None
         self._fail(f"the connection was closed: {error}")
 
     def _fail(self, why: str) -> None:
@@ -106,11 +109,13 @@ def _length(head: bytes) -> int:
 class Askers:
     """Some connections to one server, used again and again."""
 
-    def __init__(self, askers: list[Asker]) -> None:
-        self._askers = askers
+    def __init__(self, port: int, connections: int, status: int) -> None:
+        self._port = port
+        self._askers = [Asker(status) for _ in range(connections)]
 
     async def ask(self, requests: list[bytes], seconds: float, *, once: bool = False) -> Answers:
         """The requests in turn, from the beginning again unless `once`. Raises Failed."""
+        await self._connected()
         shared = iter(requests) if once else cycle(requests)
         began = time.perf_counter()
         await asyncio.gather(*(asker.ask(shared, seconds) for asker in self._askers))
@@ -120,19 +125,32 @@ class Askers:
 
     async def answer(self, one: bytes) -> bytes:
         """The body of one answer. Raises Failed."""
+        await self._connected()
         await self._askers[0].ask(iter([one]), ANSWER_S)
         return self._askers[0].body
 
+    async def _connected(self) -> None:
+        """The server closes what has been idle for a minute."""
+        loop = asyncio.get_running_loop()
+        for asker in self._askers:
+            if asker.transport is None:
+                await loop.create_connection(partial(_same, asker), LOOPBACK, self._port)
 
-@asynccontextmanager
-async def asking(port: int, connections: int, status: int = 200) -> AsyncIterator[Askers]:
+    def close(self) -> None:
+        for asker in self._askers:
+            if asker.transport is not None:
+                asker.transport.abort()
+
+
+def _same(asker: Asker) -> Asker:
+    return asker
+
+
+@contextmanager
+def asking(port: int, connections: int, status: int = 200) -> Iterator[Askers]:
     """Connections for the block; any answer but of this status is a failure."""
-    loop = asyncio.get_running_loop()
-    made = []
+    askers = Askers(port, connections, status)
     try:
-        for _ in range(connections):
-            made.append(await loop.create_connection(lambda: Asker(status), LOOPBACK, port))
-        yield Askers([asker for _, asker in made])
+        yield askers
     finally:
-        for transport, _ in made:
-            transport.abort()
+        askers.close()

@@ -170,26 +170,26 @@ async def _replica(
         "JOBCAST_REQUESTS_PER_S": NO_LIMIT,
     }
     args = ["-m", "bench.doors", USER, *map(str, ports[1:])]
-    async with (
-        running(servers, f"doors-{users}", args, ports[0], **settings) as child,
-        asking(ports[0], sizes.connections) as gate,
-        asking(ports[0], sizes.connections, status=401) as refused,
-        asking(ports[1], sizes.connections) as unasked,
-        asking(ports[2], sizes.connections) as bare,
-    ):
-        door = Door(child.pid, gate)
-        turns = [
-            Turn(name, users, door, partial(list, [one]))
-            for name, one in (await credentials.requests(ports[0], token, mints)).items()
-        ]
-        wrong = credentials.bearer(PATH, token[::-1])
-        turns.append(Turn(WRONG, users, Door(child.pid, refused), partial(list, [wrong])))
-        turns += [
-            Turn(f"JWT, {mint.alg}, a new one each time", users, door, made, once=True)
-            for mint in mints
-            for made in [partial(_new, mint, sizes.fresh)]
-        ]
-        yield Replica(turns, Door(child.pid, bare), Door(child.pid, unasked))
+    async with running(servers, f"doors-{users}", args, ports[0], **settings) as child:
+        with (
+            asking(ports[0], sizes.connections) as gate,
+            asking(ports[0], sizes.connections, status=401) as refused,
+            asking(ports[1], sizes.connections) as unasked,
+            asking(ports[2], sizes.connections) as bare,
+        ):
+            door = Door(child.pid, gate)
+            turns = [
+                Turn(name, users, door, partial(list, [one]))
+                for name, one in (await credentials.requests(ports[0], token, mints)).items()
+            ]
+            wrong = credentials.bearer(PATH, token[::-1])
+            turns.append(Turn(WRONG, users, Door(child.pid, refused), partial(list, [wrong])))
+            turns += [
+                Turn(f"JWT, {mint.alg}, a new one each time", users, door, made, once=True)
+                for mint in mints
+                for made in [partial(_new, mint, sizes.fresh)]
+            ]
+            yield Replica(turns, Door(child.pid, bare), Door(child.pid, unasked))
 
 
 def _new(mint: Mint, count: int) -> list[bytes]:

@@ -187,7 +187,7 @@ async def _users(servers: Servers, counts: list[int]) -> AsyncIterator[list[User
         )
         pids = (child.pid, servers.redis.pids[0])
         yield [
-            User(stock, await stack.enter_async_context(asking(port, 1)), token, pids)
+            User(stock, stack.enter_context(asking(port, 1)), token, pids)
             for stock, token in zip(stocks, tokens, strict=True)
         ]
 
