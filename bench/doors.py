@@ -24,6 +24,7 @@ from api import streams
 from api.app import build, opened, routed
 from api.connection import Connection
 from api.identity import Identity
+from api.limits import Rate
 from api.manners import Cors, mannered, manners
 from api.serve import COMMON, Server, bound, collect_seldom
 from api.settings import Settings, read
@@ -51,7 +52,7 @@ class Ungated:
 
 async def serve(settings: Settings, user: str, ports: list[int]) -> None:
     async with opened(settings) as parts, asyncio.TaskGroup() as tasks:
-        app = routed(parts, streams.routes(parts.streams))
+        app = routed(parts, streams.routes(parts.streams), Rate(parts.settings.requests_per_s))
         apps: list[ASGIApp] = [
             build(parts),
             Ungated(app, user, parts.streams.figures.request),
