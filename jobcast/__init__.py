@@ -3,6 +3,7 @@
 from jobcast.client import Client
 from jobcast.errors import BadSetting, JobcastError
 from jobcast.job import Job, JobError, Resource, Status
+from jobcast.notification import Command
 from jobcast.outbox import InvalidEvent
 from jobcast.problems import (
     Forbidden,
@@ -21,6 +22,7 @@ __all__ = [
     "BadSetting",
     "Change",
     "Client",
+    "Command",
     "Forbidden",
     "InvalidEvent",
     "Job",

@@ -1,20 +1,23 @@
 """Getting events to the broker, through any number of connections.
 
 Owns the outbox and the task that empties it. Promises that an accepted event is sent until it is
-confirmed, a job's events in their order and under the same ids. Never drops; when the buffer is
-full it lets the caller wait.
+confirmed, a job's events in their order and under the same ids, and that no job is begun before its
+commands can arrive. Never drops; when the buffer is full it lets the caller wait.
 """
 
 import asyncio
 import logging
 from typing import Never
+from urllib.parse import unquote, urlsplit
 
 import aio_pika
 
 from jobcast.backoff import delay_after
 from jobcast.cancellation import is_to_end
-from jobcast.events import Event
+from jobcast.events import Described, Event
+from jobcast.holdings import Holdings
 from jobcast.link import Link, LinkLost, Unaccepted, open_link
+from jobcast.listening import Listener
 from jobcast.outbox import Entry, Lane, Outbox, Parcel
 
 log = logging.getLogger(__name__)
@@ -23,8 +26,10 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """`run` sends for ever; cancel it to stop."""
 
-    def __init__(self, url: str, *, events_max: int) -> None:
+    def __init__(self, url: str, holdings: Holdings, *, events_max: int) -> None:
         self._url = url
+        self._holdings = holdings
+        self._listener = Listener(_user_of(url), heard=holdings.heard, renewed=self._ask_again)
         self._outbox = Outbox(events_max)
         self._door = asyncio.Lock()  # first come, first served: a job's events must not overtake
         self._room = asyncio.Event()
@@ -38,6 +43,10 @@ class Dispatcher:
     @property
     def undelivered(self) -> list[Event]:
         return list(self._outbox)
+
+    def listen_for(self, operation: str) -> None:
+        """Commands for jobs of this operation are received before its next start is sent."""
+        self._listener.want(operation)
 
     def holds(self, lane: Lane) -> bool:
         """Whether an event of that job is still unconfirmed."""
@@ -91,6 +100,8 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(link.lost())
+                group.create_task(self._listener.run(link))
+                await self._listener.ready()
                 while True:
                     self._work.clear()
                     while parcel := self._outbox.take():
@@ -101,6 +112,8 @@ class Dispatcher:
 
     async def _send(self, link: Link, parcel: Parcel) -> None:
         """Sends until the broker accepts: nobody may have declared the queues yet."""
+        if any(isinstance(event, Described) for event in parcel.events):
+            await self._listener.ready()
         failures = 0
         while True:
             try:
@@ -127,11 +140,21 @@ class Dispatcher:
         if not len(self._outbox):
             self._empty.set()
 
+    def _ask_again(self) -> None:
+        """Commands may have been missed: each job says again that it has started."""
+        for start in self._holdings.starts():
+            if not self._outbox.waits(start):
+                self.put_now(start)
+
     def _complain(self, error: BaseException) -> None:
         """Once per outage: the tries in between say nothing new."""
         if not self._complained:
             self._complained = True
             log.warning("events cannot be delivered now, they are kept and sent again: %s", error)
+
+
+def _user_of(url: str) -> str:
+    return unquote(urlsplit(url).username or "guest")
 
 
 def _message(parcel: Parcel) -> aio_pika.Message:

@@ -14,6 +14,7 @@ QUERY_KEY: Final = "status"
 """The routing key of a question on `job.query`."""
 DIRECT: Final = "amq.rabbitmq.reply-to."
 """What the names begin with by which RabbitMQ answers directly, without a queue."""
+ANY_OPERATION: Final = "*"
 
 ID_PATTERN: Final = r"^[A-Za-z0-9._:~-]+\Z"
 OWNER_PATTERN: Final = r"^[A-Za-z0-9._:~@-]+\Z"
@@ -87,3 +88,13 @@ def is_own(queue: str, first: str, user: str, parts: int) -> bool:
 def is_own_subscription(queue: str, user: str) -> bool:
     """Whether the queue is one of the user's durable subscriptions."""
     return is_own(queue, "sub", user, SUBSCRIPTION_PARTS)
+
+
+def cancels_of(operation: str) -> str:
+    """The binding key for all cancel commands of one operation, or of `ANY_OPERATION`."""
+    return f"{operation if operation == ANY_OPERATION else encode_part(operation)}.cancel.*"
+
+
+def commands_queue(user: str, name: str) -> str:
+    """An executor's queue of commands: `cmd.<user>.<name>`, encoded."""
+    return ".".join(("cmd", *map(encode_part, (user, name))))

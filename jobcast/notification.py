@@ -16,6 +16,7 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 APP_ID: Final = "jobcast"
 SOURCE: Final = "/jobcast"
 PRIORITY: Final = 4
+CANCEL: Final = "job.cancel"
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -61,11 +62,11 @@ def command(notice: Notice) -> Message:
     return Message(
         exchange=COMMANDS,
         routing_key=command_key(job.operation, "cancel", job.id),
-        body=_cloudevent(notice, named, "job.cancel", data),
+        body=_cloudevent(notice, named, CANCEL, data),
         message_id=named,
         content_type=CONTENT_TYPE,
         correlation_id=job.id,
-        type="job.cancel",
+        type=CANCEL,
         timestamp=milliseconds(job.updated_at) // 1000,
         headers={
             "owner": job.owner,
@@ -137,3 +138,30 @@ def decode_notification(body: bytes) -> Notification:
     return Notification(
         read.id, read.type.removeprefix("job."), _JOB.decode(read.data), read.traceparent
     )
+
+
+class Command(Struct, frozen=True):
+    """Somebody wants the job canceled; `attempt` is the one that ran when it was said."""
+
+    owner: str
+    job_id: str
+    attempt: int = 1
+
+
+class _CommandBody(Struct):
+    type: str
+    owner: str
+    subject: str
+    attempt: int = 1
+
+
+_COMMAND: Final = msgspec.json.Decoder(_CommandBody)
+
+
+def decode_command(body: bytes) -> Command | None:
+    """Read the body of a message from `job.commands`; None for what is no `job.cancel`."""
+    try:
+        read = _COMMAND.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Command(read.owner, read.subject, read.attempt) if read.type == CANCEL else None

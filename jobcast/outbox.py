@@ -116,6 +116,11 @@ class Outbox:
     def holds(self, lane: Lane) -> bool:
         return lane in self._waiting or lane in self._in_flight
 
+    def waits(self, entry: Entry) -> bool:
+        """Whether this very event is still to be sent."""
+        waiting = self._waiting.get(entry.lane, ())
+        return any(other.event.id == entry.event.id for other in waiting)
+
     def merges(self, entry: Entry) -> bool:
         """Whether `entry` would replace what waits instead of taking room of its own."""
         waiting = self._waiting.get(entry.lane)

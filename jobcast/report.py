@@ -16,7 +16,9 @@ from jobcast.events import (
     Started,
     Succeeded,
 )
+from jobcast.interruption import Interruption
 from jobcast.job import DEFAULT_OPERATION, NO_RESULT, JobError
+from jobcast.notification import Command
 from jobcast.outbox import checked
 
 if TYPE_CHECKING:
@@ -39,21 +41,39 @@ class JobReport:
     exception: failure with the exception's class as code and its text as message, or what `fail`
     has chosen. Left by cancellation: canceled. Exceptions go on. Leaving waits until the broker
     has confirmed the end, at most the reporter's `close_s`.
+
+    When the job is to be canceled `cancel_requested` is set, and `grace_s` seconds later the task
+    that runs the block is cancelled (never with None). That cancellation ends with the block: the
+    job is canceled, or what the block has chosen, and the code after it goes on.
     """
 
     def __init__(
-        self, reporter: "Reporter", job_id: str, attempt: int, description: dict[str, Any]
+        self,
+        reporter: "Reporter",
+        job_id: str,
+        description: dict[str, Any],
+        *,
+        attempt: int = 1,
+        grace_s: float | None = 0.0,
     ) -> None:
         self.id = job_id
         self.attempt = attempt
         self._reporter = reporter
         self._description = {"operation": DEFAULT_OPERATION} | description
-        self._owner = self._description.pop("owner", reporter.owner)
+        self.owner = str(self._description.pop("owner", reporter.owner))
         self._sequence = FIRST_SEQUENCE - 1
-        self._end: tuple[type[Event], dict[str, Any]] = (Succeeded, {})
+        self._end: tuple[type[Event], dict[str, Any]] | None = None
+        self._interruption = Interruption(grace_s)
+
+    @property
+    def cancel_requested(self) -> asyncio.Event:
+        """Set as soon as this executor learns that the job is to be canceled."""
+        return self._interruption.requested
 
     async def __aenter__(self) -> Self:
-        await self._send(Started, **self._description)
+        await self._begin(self._description)
+        # No await from here on: whoever cancels the block now finds it entered.
+        self._interruption.enter()
         self._beating = self._reporter.in_background(self)
         return self
 
@@ -62,12 +82,15 @@ class JobReport:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> bool:
         self._beating.cancel()
+        self._reporter.release(self)
+        interrupted = self._interruption.leave(error)
         if isinstance(error, GeneratorExit):
-            return  # nothing may be awaited any more
-        end, fields = _end_after(error, self._end)
+            return False  # nothing may be awaited any more
+        end, fields = _end_after(error, self._end, interrupted=interrupted)
         await self._reporter.deliver(self._event(end, **fields), operation=self._operation)
+        return interrupted
 
     async def progress(
         self,
@@ -96,7 +119,7 @@ class JobReport:
         """Begins the job again: progress starts over, late words of this attempt count no more."""
         self.attempt += 1
         self._sequence = FIRST_SEQUENCE - 1
-        await self._send(Started, **self._description | {"message": bounded(message)})
+        await self._begin(self._description | {"message": bounded(message)})
 
     def succeed(
         self,
@@ -138,9 +161,16 @@ class JobReport:
     def _choose(self, kind: type[Event], *, result: Any, **fields: Any) -> None:
         raw = NO_RESULT if result is None else msgspec.Raw(msgspec.json.encode(result))
         fields |= {"message": bounded(fields["message"]), "result": raw}
-        event = self._reporter.event(kind, self.id, owner=self._owner, **fields)
+        event = self._reporter.event(kind, self.id, owner=self.owner, **fields)
         checked(event, self._operation)  # complains here, in the caller's line, not at the end
         self._end = kind, fields
+
+    async def _begin(self, description: dict[str, Any]) -> None:
+        start = self._event(Started, **description)
+        await self._reporter.send(start, operation=self._operation, on_cancel=self._on_cancel)
+
+    def _on_cancel(self, _: Command) -> None:
+        self._interruption.request()
 
     async def _send(self, kind: type[Event], **fields: Any) -> None:
         await self._reporter.send(self._event(kind, **fields), operation=self._operation)
@@ -150,7 +180,7 @@ class JobReport:
         return self._reporter.event(
             kind,
             self.id,
-            owner=self._owner,
+            owner=self.owner,
             attempt=self.attempt,
             sequence=self._sequence,
             **fields,
@@ -163,13 +193,17 @@ def bounded(text: str | None) -> str | None:
 
 
 def _end_after(
-    error: BaseException | None, chosen: tuple[type[Event], dict[str, Any]]
+    error: BaseException | None,
+    chosen: tuple[type[Event], dict[str, Any]] | None,
+    *,
+    interrupted: bool,
 ) -> tuple[type[Event], dict[str, Any]]:
-    if error is None:
-        return chosen
+    """`interrupted`: the error is our own, made because the job is to be canceled."""
+    if error is None or interrupted:
+        return chosen or ((Canceled, {"message": "canceled"}) if interrupted else (Succeeded, {}))
     if isinstance(error, asyncio.CancelledError):
-        return chosen if chosen[0] is Canceled else (Canceled, {"message": "canceled"})
-    if chosen[0] is Failed:
+        return chosen if chosen and chosen[0] is Canceled else (Canceled, {"message": "canceled"})
+    if chosen and chosen[0] is Failed:
         return chosen
     text = str(error)
     why = JobError(_cut(type(error).__name__, CODE_MAX), _cut(text, ERROR_MAX))

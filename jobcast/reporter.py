@@ -6,8 +6,9 @@
 
 Owns the connection and a bounded buffer. Promises that every event taken is sent until the broker
 has confirmed it, in order within its job and under the same id, or named in `Undelivered`; that
-each job block reports exactly one end. Never lets the broker's absence disturb the work itself,
-except that a full buffer makes the caller wait.
+each job block reports exactly one end; that a job learns that it is to be canceled, whenever that
+was said. Never lets the broker's absence disturb the work itself, except that a full buffer makes
+the caller wait.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from uuid import uuid4
 
 from jobcast.dispatch import Dispatcher
 from jobcast.errors import JobcastError
-from jobcast.events import Event, Heartbeat, Queued
+from jobcast.events import End, Event, Heartbeat, Queued, Started
+from jobcast.holdings import Holdings, Tell, operation_of
 from jobcast.job import DEFAULT_OPERATION, Resource
 from jobcast.outbox import checked
 from jobcast.report import JobReport
@@ -81,7 +83,8 @@ class Reporter:
         self.owner = owner
         self.source = source or f"/executors/{quote(socket.gethostname(), safe='')}/{os.getpid()}"
         self.close_s = close_s
-        self._dispatcher = Dispatcher(amqp_url, events_max=buffer_max)
+        self._holdings = Holdings()
+        self._dispatcher = Dispatcher(amqp_url, self._holdings, events_max=buffer_max)
         self._group = asyncio.TaskGroup()
         self._gave_up = False  # on a confirm, and nothing has been said since: do not wait twice
 
@@ -118,14 +121,22 @@ class Reporter:
         return self._dispatcher.undelivered
 
     def job(
-        self, job_id: str | None = None, *, attempt: int = 1, **description: Unpack[Description]
+        self,
+        job_id: str | None = None,
+        *,
+        attempt: int = 1,
+        grace_s: float | None = 0.0,
+        **description: Unpack[Description],
     ) -> JobReport:
         """A job that begins and ends with an `async with` block; see JobReport.
 
         The id is used once per owner; by default it is random. With `lease_s` (seconds) heartbeats
-        are sent for it as long as the block is open.
+        are sent for it as long as the block is open. A job that was queued is given the operation
+        that it was queued with: its commands are routed by it. When the job is to be canceled the
+        block has `grace_s` seconds to end by itself; with None it is never cancelled.
         """
-        return JobReport(self, job_id or str(uuid4()), attempt, dict(description))
+        facts = dict(description)
+        return JobReport(self, job_id or str(uuid4()), facts, attempt=attempt, grace_s=grace_s)
 
     async def queued(
         self, job_id: str | None = None, *, attempt: int = 1, **description: Unpack[Description]
@@ -135,6 +146,7 @@ class Reporter:
         facts: dict[str, Any] = dict(description)
         facts.setdefault("operation", DEFAULT_OPERATION)
         event = self.event(Queued, job_id, attempt=attempt, sequence=1, **facts)
+        self._dispatcher.listen_for(facts["operation"])
         await self.send(event, operation=facts["operation"])
         return job_id
 
@@ -148,14 +160,24 @@ class Reporter:
         }
         return kind(job_id=job_id, **(named | fields))
 
-    async def send(self, event: Event, *, operation: str = DEFAULT_OPERATION) -> None:
+    async def send(
+        self, event: Event, *, operation: str = DEFAULT_OPERATION, on_cancel: Tell | None = None
+    ) -> None:
         """Takes the event over; waits only while the buffer is full.
 
+        With a Started, for jobs without a block: `on_cancel` is called in the event loop, at most
+        once, if the job is to be canceled before its end is sent.
         Raises InvalidEvent if the service would refuse it.
         """
         entry = checked(event, operation)
         self._gave_up = False
+        if on_cancel is not None:
+            self._dispatcher.listen_for(operation_of(entry))
         await self._dispatcher.put(entry)
+        if on_cancel is not None and isinstance(event, Started):
+            self._holdings.take(entry, on_cancel)
+        elif isinstance(event, End):
+            self._holdings.drop(entry.lane, event.attempt)
 
     async def deliver(self, event: Event, *, operation: str = DEFAULT_OPERATION) -> None:
         """As `send`, and waits for the broker's confirm, at most `close_s` seconds.
@@ -164,12 +186,18 @@ class Reporter:
         """
         entry = checked(event, operation)
         self._gave_up = False
+        if isinstance(event, End):
+            self._holdings.drop(entry.lane, event.attempt)
         try:
             async with asyncio.timeout(self.close_s):
                 await self._dispatcher.deliver(entry)
         except TimeoutError:
             self._gave_up = True
             log.info("%s of job %s is not confirmed yet", event.type, event.job_id)
+
+    def release(self, job: "JobReport") -> None:
+        """The job's commands are nobody's any more."""
+        self._holdings.drop((job.owner, job.id), job.attempt)
 
     def beat(self, event: Heartbeat, *, operation: str) -> None:
         """Sends a heartbeat, unless something of the job waits: that says as much."""
