@@ -9,6 +9,7 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from notifier.connection import connect
 from notifier.reader import Reader, opened_reader
+from tests.integration.commander import Commander
 from tests.integration.lab import Lab
 from tests.integration.rabbit import sweep
 
@@ -43,6 +44,14 @@ async def spare_rabbitmq(_spare_rabbitmq: RabbitMQNode) -> RabbitMQNode:
     _spare_rabbitmq.start()
     await sweep(_spare_rabbitmq.url)
     return _spare_rabbitmq
+
+
+@pytest.fixture
+async def commander(spare_rabbitmq: RabbitMQNode, owner: str) -> Commander:
+    """The other side of a Reporter, on that node."""
+    commander = Commander(spare_rabbitmq.url, owner)
+    await commander.declare()
+    return commander
 
 
 @pytest.fixture
