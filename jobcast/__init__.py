@@ -1,16 +1,24 @@
 """Report on jobs, learn of their end. These names are public; the rest may change."""
 
+from jobcast.change import Record
 from jobcast.client import Client
+from jobcast.control import Records
 from jobcast.errors import BadSetting, JobcastError
 from jobcast.job import Job, JobError, Resource, Status
 from jobcast.notification import Command
 from jobcast.outbox import InvalidEvent
 from jobcast.problems import (
+    AlreadyEnded,
+    CancelPending,
+    Conflict,
     Forbidden,
     JobGone,
     JobNotFound,
+    NotCancelable,
+    NotEnded,
     Rejected,
     ServiceError,
+    TooManyRecords,
     Unauthorized,
     Unavailable,
 )
@@ -19,10 +27,13 @@ from jobcast.reporter import Reporter, Undelivered
 from jobcast.watch import Change, Patience
 
 __all__ = [
+    "AlreadyEnded",
     "BadSetting",
+    "CancelPending",
     "Change",
     "Client",
     "Command",
+    "Conflict",
     "Forbidden",
     "InvalidEvent",
     "Job",
@@ -31,12 +42,17 @@ __all__ = [
     "JobNotFound",
     "JobReport",
     "JobcastError",
+    "NotCancelable",
+    "NotEnded",
     "Patience",
+    "Record",
+    "Records",
     "Rejected",
     "Reporter",
     "Resource",
     "ServiceError",
     "Status",
+    "TooManyRecords",
     "Unauthorized",
     "Unavailable",
     "Undelivered",

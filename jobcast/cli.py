@@ -1,8 +1,9 @@
 """The command line: which commands there are. Each says what went wrong in one line.
 
-Exit codes of `wait` and `watch`: 0 succeeded, 3 failed, 4 canceled, 5 timed out, 6 no such job or
-no longer; of all commands: 1 the service or the broker did not do it, 2 wrong usage. `run` has the
-exit code of its command.
+Exit codes of `wait`, `watch` and `cancel --wait`: 0 succeeded, 3 failed, 4 canceled, 5 timed out;
+of all commands about a job: 6 no such job or no longer, 7 the job does not stand where that can be
+done; of all commands: 1 the service or the broker did not do it, 2 wrong usage. `run` has the exit
+code of its command.
 """
 
 import logging
@@ -10,6 +11,7 @@ import sys
 
 import typer
 
+from jobcast import commands_control as control
 from jobcast import commands_dead as dead
 from jobcast import commands_jobs as jobs
 
@@ -17,13 +19,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Report jobs, watch them, wait for their end.",
+    help="Report jobs, watch them, wait for their end, control them.",
 )
 app.command(context_settings={"allow_interspersed_args": False})(jobs.run)
 app.command()(jobs.watch)
 app.command()(jobs.wait)
 app.command("list")(jobs.list_jobs)
 app.command()(jobs.report)
+app.command()(control.cancel)
+app.command()(control.comment)
+app.command()(control.delete)
+app.command()(control.records)
 
 letters = typer.Typer(no_args_is_help=True, help="Look after dead letters, for operators.")
 letters.command("list")(dead.list_letters)

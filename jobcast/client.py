@@ -1,4 +1,4 @@
-"""What a client uses to read jobs and to learn of their end, over HTTP.
+"""What a client uses to read and control jobs and to learn of their end, over HTTP.
 
     async with Client("http://…", token) as client:
         job = await client.wait(job_id)
@@ -15,12 +15,13 @@ from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from jobcast.backoff import delay_after, jitter
+from jobcast.control import Control, job_of, path_of, whose
 from jobcast.events import Event
 from jobcast.job import Job
 from jobcast.problems import (
@@ -74,7 +75,7 @@ class _Bearer(httpx.Auth):
         yield request
 
 
-class Client:
+class Client(Control):
     """`async with Client(url, token)`; every method may be used by many tasks at once.
 
     A `token` that expires is given as a function that answers at once with one that is good now:
@@ -118,7 +119,7 @@ class Client:
         await self._http.__aexit__(kind, error, trace)
 
     async def get(self, job_id: str) -> Job:
-        return _job(await self._request("GET", _path(job_id)))
+        return job_of(await self._request("GET", path_of(job_id)))
 
     async def list(
         self, *, page_size: int = 50, **filters: Unpack[Filters]
@@ -142,8 +143,10 @@ class Client:
         await self._request("POST", "/v1/events", content=encode_batch(events), headers=headers)
         return len(events)
 
-    async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
-        """The job once it has ended, by long polling.
+    async def wait(
+        self, job_id: str, timeout_s: float | None = None, *, owner: str | None = None
+    ) -> Job:
+        """The job once it has ended, by long polling; an admin may name its `owner`.
 
         Waits for an unknown job too, as long as the server does (up to a minute), then raises
         JobNotFound. Raises TimeoutError after `timeout_s` seconds.
@@ -156,7 +159,7 @@ class Client:
             asked = clock()
             hold_s = max(0.0, min(self._patience.poll_s, deadline - asked))
             try:
-                response = await self._poll(job_id, hold_s)
+                response = await self._poll(job_id, hold_s, owner)
             except JobNotFound:
                 if known or clock() - began >= hold_s * EARLY:
                     raise
@@ -167,7 +170,7 @@ class Client:
                 failures += 1
                 pause_s = (error.retry_after_s or 0.0) + delay_after(failures)
             else:
-                job = _job(response)
+                job = job_of(response)
                 if job.ended:
                     return job
                 failures, known = 0, True
@@ -187,7 +190,7 @@ class Client:
         """
         clock = asyncio.get_running_loop().time
         began, seen = clock(), 0
-        path = f"{_path(job_id)}/events"
+        path = f"{path_of(job_id)}/events"
         async with aclosing(self._follow(path, [], cursor)) as events:
             async for event in events:
                 if event is None:
@@ -217,10 +220,10 @@ class Client:
     ) -> AsyncGenerator[ServerSentEvent | None, None]:
         return follow(Source(self._http, path, tuple(params), self._patience), cursor)
 
-    async def _poll(self, job_id: str, hold_s: float) -> httpx.Response:
+    async def _poll(self, job_id: str, hold_s: float, owner: str | None) -> httpx.Response:
         timeout = httpx.Timeout(CONNECT_S, read=hold_s + ANSWER_S)
-        params = [("wait", f"{hold_s:.3f}")]
-        return await self._request("GET", _path(job_id), params=params, timeout=timeout)
+        params = {"wait": f"{hold_s:.3f}"} | whose(owner)
+        return await self._request("GET", path_of(job_id), params=params, timeout=timeout)
 
     async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -230,10 +233,6 @@ class Client:
         if not response.is_success:
             raise error_of(response)
         return response
-
-
-def _path(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
 def _params(filters: Filters) -> Sequence[tuple[str, str]]:
@@ -260,13 +259,6 @@ def _change(event: ServerSentEvent) -> Change | None:
 def _is_news(change: Change, seen: int) -> bool:
     """A snapshot repeats what was seen when a cursor was forgotten; changes come once."""
     return change.event != "snapshot" or change.job.version > seen
-
-
-def _job(response: httpx.Response) -> Job:
-    try:
-        return decode_job(response.content)
-    except msgspec.DecodeError as error:
-        raise Rejected(f"the answer is not a job: is this a jobcast API? ({error})") from error
 
 
 def _decode(response: httpx.Response) -> Page:

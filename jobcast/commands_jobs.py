@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -15,15 +15,18 @@ from rich.console import Console
 from jobcast.client import Filters
 from jobcast.display import Bars, Lines, line_of, print_table
 from jobcast.events import EXECUTORS, Event
-from jobcast.job import DEFAULT_OPERATION, Job, Status
+from jobcast.job import DEFAULT_OPERATION, Job
 from jobcast.outbox import checked
 from jobcast.reporter import Description, Reporter, Undelivered
+from jobcast.run import GRACE_S
 from jobcast.run import run as run_command
 from jobcast.terminal import (
+    EXIT,
     NO_SUCH_JOB,
     TROUBLE,
     USAGE,
     AsJson,
+    JobId,
     amqp_url,
     client,
     fail,
@@ -31,17 +34,11 @@ from jobcast.terminal import (
     say,
 )
 
-EXIT: Final[Mapping[Status, int]] = {
-    Status.SUCCEEDED: 0,
-    Status.FAILED: 3,
-    Status.CANCELED: 4,
-}
 FLUSH_S: Final = 10.0
 
 Owner = Annotated[str, typer.Option(help="The user the job belongs to.")]
 Operation = Annotated[str, typer.Option(help="What kind of work it is.")]
 Label = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, repeated.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 Which = Annotated[list[str] | None, typer.Option(help="Repeated: any of them.")]
 
 KINDS: Final = {kind.type.removeprefix("job."): kind for kind in EXECUTORS}
@@ -57,13 +54,17 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command line
     group: Annotated[str | None, typer.Option(help="The job group.")] = None,
     label: Label = None,
     lease: Annotated[float | None, typer.Option(help="Seconds; dead if silent for longer.")] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds from SIGTERM to SIGKILL when it is canceled.")
+    ] = GRACE_S,
     flush: Annotated[
         float, typer.Option(help="Seconds to wait for the broker at the end.")
     ] = FLUSH_S,
 ) -> None:
     """Run any command as a job: its output gives the progress, its exit code the end.
 
-    The exit code is the command's. Needs JOBCAST_AMQP_URL.
+    The exit code is the command's, 128+n if signal n has ended it. When the job is canceled the
+    command gets SIGTERM. Needs JOBCAST_AMQP_URL.
     """
     description: Description = {"owner": owner, "operation": operation}
     description["name"] = (name or os.path.basename(command[0]))[:256]
@@ -73,21 +74,20 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command line
         description["lease_s"] = lease
     if label:
         description["labels"] = _labels(label)
-    raise typer.Exit(finish(_run(command, id, description, flush)))
+    raise typer.Exit(finish(_run(command, id or str(uuid4()), description, grace, flush)))
 
 
 async def _run(
-    command: Sequence[str], job_id: str | None, description: Description, flush_s: float
+    command: Sequence[str], job_id: str, description: Description, grace_s: float, flush_s: float
 ) -> int:
     code: int | None = None
-    job_id = job_id or str(uuid4())
     say(f"job {job_id}")
     try:
         async with (
             Reporter(amqp_url(), owner=description["owner"], close_s=flush_s) as reporter,
-            reporter.job(job_id, **description) as job,
+            reporter.job(job_id, grace_s=None, **description) as job,
         ):
-            code = await run_command(command, job)
+            code = await run_command(command, job, grace_s=grace_s)
     except Undelivered as error:
         say(f"job {job_id}: {error}; the service does not know how it ended")
     except asyncio.CancelledError:

@@ -37,6 +37,30 @@ class Rejected(ServiceError):
     """The request is wrong, or the server is not what it was taken for. Trying again is no use."""
 
 
+class Conflict(ServiceError):
+    """The job does not stand where this can be done to it."""
+
+
+class NotCancelable(Conflict):
+    """Its executor has said that it cannot be canceled."""
+
+
+class AlreadyEnded(Conflict):
+    """It has ended: there is nothing to cancel."""
+
+
+class CancelPending(Conflict):
+    """Somebody has asked for that before; the executor has not answered yet."""
+
+
+class NotEnded(Conflict):
+    """Only an ended job can be deleted."""
+
+
+class TooManyRecords(Conflict):
+    """It has as many records as a job may have."""
+
+
 class Unavailable(ServiceError):
     """Not now: unreachable, overloaded or starting. `retry_after_s` if the service has said so."""
 
@@ -48,6 +72,14 @@ class Unavailable(ServiceError):
 BY_STATUS: Final[Mapping[int, type[ServiceError]]] = {
     httpx.codes.UNAUTHORIZED: Unauthorized,
     httpx.codes.FORBIDDEN: Forbidden,
+}
+
+CONFLICTS: Final[Mapping[str, type[Conflict]]] = {
+    "not-cancelable": NotCancelable,
+    "already-ended": AlreadyEnded,
+    "cancel-pending": CancelPending,
+    "not-ended": NotEnded,
+    "too-many-records": TooManyRecords,
 }
 
 
@@ -67,6 +99,8 @@ def error_of(response: httpx.Response) -> ServiceError:
     status = response.status_code
     if status == httpx.codes.GONE:
         return JobGone(text, deleted=name == "job-deleted")
+    if status == httpx.codes.CONFLICT:
+        return CONFLICTS.get(name, Conflict)(text)
     if status == httpx.codes.NOT_FOUND and name == "job-not-found":
         return JobNotFound(text)
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:

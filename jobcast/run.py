@@ -1,8 +1,9 @@
 """Running any command as a job.
 
 Owns the child and its process group, the pipes of its output, and our signal handlers while it
-runs. Promises to pass the output through unchanged, to pass signals on, and to choose the job's
-end from the exit. Never lets reporting slow the command down or keep it from running.
+runs. Promises to pass the output through unchanged, to pass signals on, to stop the command when
+the job is to be canceled, and to choose the job's end from the exit. Never lets reporting slow the
+command down or keep it from running.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ INTERVAL_S: Final = 0.2
 DRAIN_S: Final = 2.0
 """How long the output may stay open after the command: a daemon it left may hold it for ever."""
 GRACE_S: Final = 10.0
-"""Between SIGTERM and SIGKILL when the job is cancelled from within."""
+"""Between SIGTERM and SIGKILL when the job is to be canceled."""
+LOOK_S: Final = 0.05
+"""Between two looks at whether any process of the command is left."""
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 BY_SIGNAL: Final = 128
@@ -49,11 +52,15 @@ class Progress:
         await job.progress(self.percent, message=self.message)
 
 
-async def run(command: Sequence[str], job: JobReport) -> int:
+async def run(command: Sequence[str], job: JobReport, *, grace_s: float = GRACE_S) -> int:
     """Runs `command` and answers its exit code as a shell would: 128+n for signal n.
 
     SIGINT, SIGTERM and SIGHUP go on to the command's process group and make the end `canceled`. A
     command that cannot be started fails the job: 127 if it is not found, else 126.
+
+    When the job is to be canceled its process group gets SIGTERM, and `grace_s` seconds later what
+    is left of it SIGKILL; the end is `canceled`, or `succeeded` if the exit code is 0 all the same.
+    The job's block must leave that to us: `grace_s=None` there.
     """
     pipes = os.pipe(), os.pipe()
     with _signals() as (forward, received):
@@ -71,17 +78,24 @@ async def run(command: Sequence[str], job: JobReport) -> int:
                 os.close(pipe[1])
         forward(process.pid)
         progress = Progress()
-        code = await _watched(process, job, progress, (pipes[0][0], pipes[1][0]))
-    _choose_end(job, code, progress.message, stopped=bool(received))
+        ends = pipes[0][0], pipes[1][0]
+        code, asked = await _watched(process, job, progress, ends, grace_s)
+    _choose_end(job, code, progress.message, stopped=bool(received) or (asked and code != 0))
     return BY_SIGNAL - code if code < 0 else code
 
 
 async def _watched(
-    process: asyncio.subprocess.Process, job: JobReport, progress: Progress, pipes: tuple[int, int]
-) -> int:
-    """The return code, once the command has ended and its output has been read."""
+    process: asyncio.subprocess.Process,
+    job: JobReport,
+    progress: Progress,
+    pipes: tuple[int, int],
+    grace_s: float,
+) -> tuple[int, bool]:
+    """The return code, once the command has ended and its output has been read; and whether it was
+    asked to end because the job is to be canceled."""
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(_keep_telling(progress, job))
+        stopping = group.create_task(_stop_when_canceled(process.pid, job, grace_s))
         pumps = [
             group.create_task(_pump(pipe, target, progress.hear))
             for pipe, target in zip(pipes, (STDOUT, STDERR), strict=True)
@@ -89,16 +103,18 @@ async def _watched(
         try:
             code = await process.wait()
         except asyncio.CancelledError:
-            await _stop(process)
+            await _stop(process.pid, grace_s)
             raise
+        if asked := job.cancel_requested.is_set():
+            await stopping  # the command has ended, what it has started may not have
         await asyncio.wait(pumps, timeout=DRAIN_S)
-        for task in (telling, *pumps):
+        for task in (telling, stopping, *pumps):
             task.cancel()
     if progress.changed.is_set():
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await progress.tell(job)
-    return code
+    return code, asked
 
 
 async def _keep_telling(progress: Progress, job: JobReport) -> None:
@@ -165,19 +181,32 @@ def _signals() -> Iterator[tuple[Callable[[int], None], list[int]]]:
             signal.signal(number, handler)
 
 
-def _signal_group(group: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, number)
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, then SIGKILL."""
-    _signal_group(process.pid, signal.SIGTERM)
+def _signal_group(group: int, number: int) -> bool:
+    """Whether there was anybody to get it; 0 asks no more than that."""
     try:
-        async with asyncio.timeout(GRACE_S):
-            await process.wait()
-    except TimeoutError:
-        _signal_group(process.pid, signal.SIGKILL)
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # all of them are somebody else's by now: sudo
+        return True
+    return True
+
+
+async def _stop_when_canceled(group: int, job: JobReport, grace_s: float) -> None:
+    await job.cancel_requested.wait()
+    await _stop(group, grace_s)
+
+
+async def _stop(group: int, grace_s: float) -> None:
+    """SIGTERM, then SIGKILL for those that are left."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + grace_s
+    alive = _signal_group(group, signal.SIGTERM)
+    while alive and clock() < deadline:
+        await asyncio.sleep(LOOK_S)
+        alive = _signal_group(group, 0)
+    if alive:
+        _signal_group(group, signal.SIGKILL)
 
 
 def _not_started(job: JobReport, name: str, error: OSError) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -10,15 +10,26 @@ import typer
 from jobcast.client import Client
 from jobcast.environment import Environment
 from jobcast.errors import BadSetting, JobcastError
+from jobcast.job import Status
 from jobcast.outbox import InvalidEvent
-from jobcast.problems import JobGone, JobNotFound
+from jobcast.problems import Conflict, JobGone, JobNotFound
+
+EXIT: Final[Mapping[Status, int]] = {
+    Status.SUCCEEDED: 0,
+    Status.FAILED: 3,
+    Status.CANCELED: 4,
+}
+"""How a job has ended, for the commands that wait for it."""
 
 TROUBLE: Final = 1
 USAGE: Final = 2
 TIMED_OUT: Final = 5
 NO_SUCH_JOB: Final = 6
+NOT_NOW: Final = 7
 INTERRUPTED: Final = 130
 
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+OfOwner = Annotated[str | None, typer.Option("--owner", help="Another owner (admin).")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
@@ -45,6 +56,9 @@ def finish(work: Coroutine[Any, Any, int]) -> int:
     except (JobNotFound, JobGone) as error:
         say(str(error))
         return NO_SUCH_JOB
+    except Conflict as error:
+        say(str(error))
+        return NOT_NOW
     except JobcastError as error:
         say(str(error))
         return USAGE if isinstance(error, InvalidEvent | BadSetting) else TROUBLE
