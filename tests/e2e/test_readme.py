@@ -1,4 +1,4 @@
-"""The README's own lines, run as they stand."""
+"""The lines of the README, and those for executors, run as they stand."""
 
 import asyncio
 import os
@@ -12,15 +12,18 @@ import pytest
 
 from deploy.rabbitmq import RabbitMQNode
 from deploy.stack import ROOT, Stack, python_environment
+from jobcast.client import Client
+from tests.eventually import eventually
 from tests.logins import Logins
 
 README: Final = (ROOT / "README.md").read_text()
+EXECUTORS: Final = (ROOT / "docs" / "executors.md").read_text()
 
 
-def block(language: str, word: str) -> str:
+def block(language: str, word: str, text: str = README) -> str:
     """The one code block of a language that holds a word."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    (found,) = [text for text in blocks if word in text]
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (found,) = [code for code in blocks if word in code]
     return str(found)
 
 
@@ -70,3 +73,18 @@ async def test_the_readme_reports_jobs_in_three_ways_and_learns_of_their_end(
     printed = await run(environment, "sh", "-ec", block("sh", "jobcast watch build-1"))
     assert "event: snapshot" in printed
     assert '"message":"done"' in printed
+
+
+async def test_the_example_for_executors_stops_when_its_job_is_canceled(
+    environment: dict[str, str], stack: Stack, logins: Logins
+) -> None:
+    example = asyncio.create_task(
+        run(environment, sys.executable, "-c", block("python", "cancel_requested", EXECUTORS))
+    )
+    async with Client(stack.urls[0], logins.alice.token) as alice:
+        await eventually(lambda: alice.get("copy-1"), 20)
+        assert "copy-1" in await run(environment, "jobcast", "cancel", "copy-1")
+        job = await alice.wait("copy-1", 20)
+    assert await example == ""
+    assert (job.status.value, job.message) == ("canceled", "stopped between two files")
+    assert b"copied" in bytes(job.result)
