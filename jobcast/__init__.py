@@ -5,7 +5,7 @@ from jobcast.client import Client
 from jobcast.control import Records
 from jobcast.errors import BadSetting, JobcastError
 from jobcast.job import Job, JobError, Resource, Status
-from jobcast.notification import Command
+from jobcast.notification import Command, Notification
 from jobcast.outbox import InvalidEvent
 from jobcast.problems import (
     AlreadyEnded,
@@ -24,6 +24,7 @@ from jobcast.problems import (
 )
 from jobcast.report import JobReport
 from jobcast.reporter import Reporter, Undelivered
+from jobcast.subscription import Subscription
 from jobcast.watch import Change, Patience
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "JobcastError",
     "NotCancelable",
     "NotEnded",
+    "Notification",
     "Patience",
     "Record",
     "Records",
@@ -52,6 +54,7 @@ __all__ = [
     "Resource",
     "ServiceError",
     "Status",
+    "Subscription",
     "TooManyRecords",
     "Unauthorized",
     "Unavailable",

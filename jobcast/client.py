@@ -1,28 +1,30 @@
-"""What a client uses to read and control jobs and to learn of their end, over HTTP.
+"""What a client uses to read and control jobs and to learn of their end, over HTTP and AMQP.
 
     async with Client("http://…", token) as client:
         job = await client.wait(job_id)
 
-Owns an HTTP connection pool. Promises that `wait` and the watchers go on across disconnects,
-restarts and overload, as fast as the server allows and no faster. Never shows the token.
+Owns an HTTP connection pool, and a connection for each subscription. Promises that `wait`, the
+watchers and subscriptions go on across disconnects, restarts and overload, as fast as the server
+allows and no faster. Never shows the token.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Any, Final, Self, Unpack
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from jobcast.backoff import delay_after, jitter
+from jobcast.bearer import Bearer
 from jobcast.control import Control, job_of, path_of, whose
 from jobcast.events import Event
+from jobcast.filters import Filters, Some, params
 from jobcast.job import Job
 from jobcast.problems import (
     JobNotFound,
@@ -33,6 +35,8 @@ from jobcast.problems import (
     unreachable,
 )
 from jobcast.sse import ServerSentEvent
+from jobcast.subscription import Subscription
+from jobcast.subscriptions import Login, Subscriptions
 from jobcast.watch import CONNECT_S, Change, Patience, Source, follow
 from jobcast.wire import BATCH, decode_job, encode_batch
 
@@ -45,44 +49,22 @@ EARLY: Final = 0.5
 NOT_JOBS: Final = frozenset({"stream", "live", "expiring"})
 
 
-class Filters(TypedDict, total=False):
-    """Which jobs (docs/protocol.md § 7). Several values of one filter: any of them."""
-
-    status: str | Sequence[str]
-    outcome: str | Sequence[str]
-    operation: str | Sequence[str]
-    group: str | Sequence[str]
-    labels: Mapping[str, str | Sequence[str]]
-    created_after: datetime | str
-    created_before: datetime | str
-    job: str | Sequence[str]
-    owner: str
-
-
 class Page(msgspec.Struct):
     jobs: list[Job]
     next: str | None = None
 
 
-class _Bearer(httpx.Auth):
-    """Asks for the token anew for every request, so that another follows one that expires."""
-
-    def __init__(self, token: Callable[[], str]) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._token()}"
-        yield request
-
-
 class Client(Control):
     """`async with Client(url, token)`; every method may be used by many tasks at once.
 
-    A `token` that expires is given as a function that answers at once with one that is good now:
-    when the server ends a stream because its token does, it is resumed with the next.
+    A `token` that expires is given as a function that answers at once with one that is good now.
     Raises ValueError for a URL that is not HTTP. A certificate authority of one's own is taken
     from `SSL_CERT_FILE`. Methods raise the exceptions of `jobcast.problems`; `wait` and the
     watchers go on after `Unavailable` instead.
+
+    With an `amqp_url` there are durable subscriptions; without a password in it the token is one.
+    `client_id` names this client in their queues and must not be guessable; by default it is made
+    once and kept in `$XDG_STATE_HOME/jobcast/client-id`, for this user on this machine.
     """
 
     def __init__(
@@ -91,17 +73,23 @@ class Client(Control):
         token: str | Callable[[], str] | None = None,
         *,
         patience: Patience | None = None,
+        amqp_url: str | None = None,
+        client_id: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("an http:// or https:// URL is wanted")
         self._patience = patience or Patience()
+        self._subscriptions: Subscriptions | None = None
+        if amqp_url is not None:
+            login = Login(amqp_url, token)
+            self._subscriptions = Subscriptions(login, client_id, self._patience.refused_s)
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"}
             if token and isinstance(token, str)
             else {},
-            auth=_Bearer(token) if callable(token) else None,
+            auth=Bearer(token) if callable(token) else None,
             timeout=httpx.Timeout(CONNECT_S, read=ANSWER_S),
             limits=httpx.Limits(max_connections=None),
         )
@@ -116,7 +104,11 @@ class Client(Control):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        try:
+            if self._subscriptions is not None:
+                await self._subscriptions.close(handled=kind is None)
+        finally:
+            await self._http.__aexit__(kind, error, trace)
 
     async def get(self, job_id: str) -> Job:
         return job_of(await self._request("GET", path_of(job_id)))
@@ -127,12 +119,12 @@ class Client(Control):
         """Newest first, page by page as they are read; `page_size` 1 to 500."""
         page: str | None = ""
         while page is not None:
-            params = [
-                *_params(filters),
+            query = [
+                *params(filters),
                 ("limit", str(page_size)),
                 *([("page", page)] if page else []),
             ]
-            answer = _decode(await self._request("GET", "/v1/jobs", params=params))
+            answer = _decode(await self._request("GET", "/v1/jobs", params=query))
             for job in answer.jobs:
                 yield job
             page = answer.next
@@ -210,20 +202,53 @@ class Client(Control):
         With the cursor of an earlier Change: what came after it. When the server no longer knows
         the cursor, the jobs come again as snapshots: a `version` that is not newer is no news.
         """
-        async with aclosing(self._follow("/v1/events", _params(filters), cursor)) as events:
+        async with aclosing(self._follow("/v1/events", params(filters), cursor)) as events:
             async for event in events:
                 if event is not None and (change := _change(event)) is not None:
                     yield change
 
+    def subscribe(
+        self,
+        name: str,
+        *,
+        event: Some | None = None,
+        operation: Some | None = None,
+        job: Some | None = None,
+        owner: Some | None = None,
+    ) -> Subscription:
+        """A durable subscription over AMQP: `async for notification in client.subscribe("ends")`.
+
+        Its queue keeps what comes while nobody listens, and stays until `unsubscribe`. A filter may
+        have several values. A notification is acknowledged when the next one is asked for; the
+        last one when the block of `async with`, of the client or of the subscription, is left
+        normally. What was not acknowledged comes again. What still comes by the filters of an
+        earlier call with this name is left out.
+
+        Raises ValueError (no `amqp_url`; a name or filter that is not allowed; more than 100
+        combinations) and BadSetting (no place for the client id). Iterating goes on for ever; it
+        raises Forbidden when RabbitMQ has refused for `patience.refused_s`.
+        """
+        return self._over_amqp.open(name, owner, operation, event, job)
+
+    async def unsubscribe(self, name: str) -> None:
+        """Deletes the subscription's queue and what is in it. Raises Forbidden, Unavailable."""
+        await self._over_amqp.remove(name)
+
+    @property
+    def _over_amqp(self) -> Subscriptions:
+        if self._subscriptions is None:
+            raise ValueError("amqp_url: one is wanted for subscriptions")
+        return self._subscriptions
+
     def _follow(
-        self, path: str, params: Sequence[tuple[str, str]], cursor: str | None
+        self, path: str, query: Sequence[tuple[str, str]], cursor: str | None
     ) -> AsyncGenerator[ServerSentEvent | None, None]:
-        return follow(Source(self._http, path, tuple(params), self._patience), cursor)
+        return follow(Source(self._http, path, tuple(query), self._patience), cursor)
 
     async def _poll(self, job_id: str, hold_s: float, owner: str | None) -> httpx.Response:
         timeout = httpx.Timeout(CONNECT_S, read=hold_s + ANSWER_S)
-        params = {"wait": f"{hold_s:.3f}"} | whose(owner)
-        return await self._request("GET", path_of(job_id), params=params, timeout=timeout)
+        query = {"wait": f"{hold_s:.3f}"} | whose(owner)
+        return await self._request("GET", path_of(job_id), params=query, timeout=timeout)
 
     async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -233,17 +258,6 @@ class Client(Control):
         if not response.is_success:
             raise error_of(response)
         return response
-
-
-def _params(filters: Filters) -> Sequence[tuple[str, str]]:
-    """Query parameters, one for each value."""
-    pairs: list[tuple[str, str]] = []
-    plain: dict[str, Any] = {name: value for name, value in filters.items() if name != "labels"}
-    labels = {f"label.{name}": value for name, value in filters.get("labels", {}).items()}
-    for name, value in (plain | labels).items():
-        values = [value] if isinstance(value, str | datetime) else value
-        pairs += [(name, v.isoformat() if isinstance(v, datetime) else v) for v in values]
-    return pairs
 
 
 def _change(event: ServerSentEvent) -> Change | None:

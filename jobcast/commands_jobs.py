@@ -12,9 +12,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from jobcast.client import Filters
 from jobcast.display import Bars, Lines, line_of, print_table
 from jobcast.events import EXECUTORS, Event
+from jobcast.filters import Filters
 from jobcast.job import DEFAULT_OPERATION, Job
 from jobcast.outbox import checked
 from jobcast.reporter import Description, Reporter, Undelivered

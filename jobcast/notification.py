@@ -3,11 +3,13 @@
 The body is built around the stored snapshot's bytes, so that a repeat is the same to the byte.
 """
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
 
+from jobcast.bounds import Time
 from jobcast.job import Job, milliseconds
 from jobcast.message import Message
 from jobcast.names import COMMANDS, EVENTS, command_key, events_key
@@ -113,17 +115,32 @@ def _headers(notice: Notice) -> dict[str, Any]:
 
 
 class Notification(Struct, frozen=True):
-    """A notification as its receiver reads it."""
+    """A notification as its receiver reads it: what happened, and the job after it.
+
+    `event`: `queued`, `started`, `succeeded` …; `cursor`: where it stands in the owner's feed, to
+    go on from over SSE; `timestamp`: when the change was stored.
+    """
 
     message_id: str
     event: str
     job: Job
+    timestamp: datetime
+    cursor: str | None = None
     traceparent: str | None = None
+
+    @property
+    def owner(self) -> str:
+        return self.job.owner
+
+    @property
+    def version(self) -> int:
+        return self.job.version
 
 
 class _Body(Struct):
     id: str
     type: str
+    time: Time
     data: Raw
     traceparent: str | None = None
 
@@ -132,11 +149,19 @@ _BODY: Final = msgspec.json.Decoder(_Body)
 _JOB: Final = msgspec.json.Decoder(Job)
 
 
-def decode_notification(body: bytes) -> Notification:
-    """Read the body of a message from `job.events`; raises `msgspec.DecodeError`."""
+def decode_notification(body: bytes, cursor: str | None = None) -> Notification:
+    """Read the body of a message from `job.events`; `cursor` stands in a header.
+
+    Raises one of `jobcast.reasons.UNREADABLE`.
+    """
     read = _BODY.decode(body)
     return Notification(
-        read.id, read.type.removeprefix("job."), _JOB.decode(read.data), read.traceparent
+        message_id=read.id,
+        event=read.type.removeprefix("job."),
+        job=_JOB.decode(read.data),
+        timestamp=read.time,
+        cursor=cursor,
+        traceparent=read.traceparent,
     )
 
 

@@ -46,6 +46,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long the server may hold one long poll, at most 60."""
     unknown_s: float = 50.0
     """How long a job may stay unknown before a watcher gives up."""
+    refused_s: float = 60.0
+    """How long RabbitMQ may refuse a subscription: it does so too while the API is away."""
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from api.figures import ANSWERS, CUTS, KINDS, METHODS, PUT_OFF
 from deploy.redis import RedisNode
 from deploy.stack import ROOT, Replica, Stack
 from notifier.connection import connect
-from notifier.figures import OTHER, REASONS, Figures, exporting, process_name
+from notifier.figures import OTHER, QUERIES, REASONS, Figures, exporting, process_name
 from tests.contract.test_http.conftest import Door, Executor, OwnApi
 from tests.contract.test_http.reading import Reading
 from tests.contract.test_http.test_jobs import known
@@ -225,7 +225,7 @@ async def test_no_label_holds_a_name_a_path_or_anything_else_of_a_request(
     for private in (job, door.name, "admin", "secret", "nowhere", "BREW", "mistaken", "Bearer"):
         assert private not in answer.text
     bounded: dict[str, Any] = {
-        "answer": set(ANSWERS),
+        "answer": {*ANSWERS, *QUERIES},
         "cause": {*CUTS, *PUT_OFF},
         "kind": set(KINDS),
         "method": METHODS | {"other"},
