@@ -14,6 +14,7 @@ import typer
 from jobcast import commands_control as control
 from jobcast import commands_dead as dead
 from jobcast import commands_jobs as jobs
+from jobcast import commands_subscriptions as subscriptions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +31,7 @@ app.command()(control.cancel)
 app.command()(control.comment)
 app.command()(control.delete)
 app.command()(control.records)
+app.command()(subscriptions.subscribe)
 
 letters = typer.Typer(no_args_is_help=True, help="Look after dead letters, for operators.")
 letters.command("list")(dead.list_letters)

@@ -38,10 +38,11 @@ def amqp_url() -> str:
     return Environment(os.environ).url("JOBCAST_AMQP_URL", default, schemes=("amqp", "amqps"))
 
 
-def client() -> Client:
+def client(*, amqp: bool = False) -> Client:
+    """With `amqp` one that can subscribe."""
     environment = Environment(os.environ)
     url = environment.url("JOBCAST_URL", "http://127.0.0.1:8080", schemes=("http", "https"))
-    return Client(url, environment.optional("JOBCAST_TOKEN"))
+    return Client(url, environment.optional("JOBCAST_TOKEN"), amqp_url=amqp_url() if amqp else None)
 
 
 def finish(work: Coroutine[Any, Any, int]) -> int:
