@@ -8,11 +8,11 @@ import pytest
 
 from api.users import add_user
 from deploy.guard import SERVICE
-from deploy.rabbitmq import find_server
 from jobcast.client import Client
 from tests.eventually import eventually
 from tests.integration.authority import guarded_node
 from tests.integration.rabbit import channel_to
+from tests.servers import need_rabbitmq
 
 QUEUE = "sub.alice.c.ends"
 
@@ -22,8 +22,7 @@ QUEUE = "sub.alice.c.ends"
 async def test_a_refusal_while_the_api_is_away_is_for_a_while_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if find_server() is None:
-        pytest.skip("rabbitmq-server is not installed; scripts/setup installs it")
+    need_rabbitmq()
     users = tmp_path / "users.toml"
     token = add_user(users, "alice", ["subscriber"])
     context = guarded_node(tmp_path / "node", users, cache_ms=100)
