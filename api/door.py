@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from api import audit
 from api.ingest import messages
 from api.waits import Waits
+from broker.errors import BrokerUnavailable
 from broker.outlet import Outlet
 from jobcast.change import reference
 from jobcast.events import Event
@@ -96,6 +97,8 @@ class Door:
             event = wish.event(decode_job(before.body))
             async with looking_out(self._reader, owner, job_id) as lookout:
                 ends = asyncio.get_running_loop().time() + WAIT_S
+                if not self._outlet.ready:
+                    raise BrokerUnavailable("not connected to RabbitMQ")
                 # First: the confirm may be lost, and the change be made all the same.
                 audit.controlled(user, wish.action, f"{owner}/{job_id}")
                 await self._publish(event, ends)
@@ -110,7 +113,7 @@ class Door:
         wish, event, ends = sent
         last = before
         try:
-            async with asyncio.timeout_at(ends), aclosing(lookout.looks(sent.reference)) as looks:
+            async with aclosing(lookout.looks(ends, sent.reference)) as looks:
                 async for found, stored in looks:
                     if wish.deletes and isinstance(found, Gone) and found.deleted:
                         return None
@@ -121,8 +124,6 @@ class Door:
                     if (again := wish.again(event, job)) is not None:
                         event = again
                         await self._publish(event, ends)
-        except TimeoutError:
-            pass
         except StoreUnavailable as error:
             log.warning("%s: it will be applied, and cannot be seen yet: %s", wish.action, error)
         return last

@@ -5,6 +5,7 @@ read shows as well, wherever it is asked. Between two looks nothing is asked of 
 wakes. Progress alone is no reason to look again.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -29,16 +30,17 @@ class Lookout:
         self._owner, self._job_id = key
         self._listener = listener
 
-    async def looks(self, reference: str | None = None) -> AsyncGenerator[Sight, None]:
-        """The job now, and again whenever something has happened to it, until the hub drains.
+    async def looks(self, ends: float, reference: str | None) -> AsyncGenerator[Sight, None]:
+        """The job now, again whenever something has happened to it, and once more at the end:
+        at `ends` (loop time), or when the hub drains.
 
         `reference` names the event of a record or comment. Raises `StoreUnavailable`.
         """
-        while True:
+        more = True
+        while more:
             yield await self._look(reference)
-            await self._news()
-            if self._reader.hub.draining:
-                return
+            more = await self._news(ends)
+        yield await self._look(reference)
 
     async def _look(self, reference: str | None) -> Sight:
         store = self._reader.store
@@ -47,14 +49,20 @@ class Lookout:
         found, stored = await store.read_with_reference(self._owner, self._job_id, reference)
         return Sight(found, stored)
 
-    async def _news(self) -> None:
+    async def _news(self, ends: float) -> bool:
+        """Whether something has happened, before the end."""
         listener = self._listener
-        while not self._reader.hub.draining:
-            if listener.lost:
-                listener.attach()  # before the look: nothing falls between
-                return
-            if any(not item.progress for item in await listener.take(float("inf"))):
-                return
+        try:
+            async with asyncio.timeout_at(ends):
+                while not self._reader.hub.draining:
+                    if listener.lost:
+                        listener.attach()  # before the look: nothing falls between
+                        return True
+                    if any(not item.progress for item in await listener.take(float("inf"))):
+                        return True
+        except TimeoutError:
+            pass
+        return False
 
 
 @asynccontextmanager

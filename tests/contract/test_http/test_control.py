@@ -16,7 +16,7 @@ from deploy.stack import Stack
 from jobcast.events import Started
 from jobcast.names import COMMANDS
 from tests.contract.test_http.conftest import Door, Executor
-from tests.contract.test_http.house import House
+from tests.contract.test_http.house import WAITS, House
 from tests.contract.test_http.test_jobs import known
 from tests.eventually import eventually
 from tests.integration.lab import Lab
@@ -318,3 +318,17 @@ async def test_a_late_event_does_not_bring_a_deleted_job_back(
     await ended(executor, door, f"{job}-later")
     assert problem(await door.get(f"/v1/jobs/{job}")) == (410, "job-deleted")
     assert [one["id"] for one in (await door.get("/v1/jobs")).json()["jobs"]] == [f"{job}-later"]
+
+
+async def test_who_waits_too_often_at_the_same_time_is_told_so_and_nothing_is_done(
+    stack: Stack, house: House, lab_of: Any, job: str
+) -> None:
+    alice = house.user()
+    lab: Lab = lab_of(alice.name)
+    await lab.tell(lab.say(Started, job))
+    async with house.client(alice) as client:
+        said = await asyncio.gather(
+            *(client.patch(f"/v1/jobs/{job}", json={"comment": str(n)}) for n in range(WAITS + 1))
+        )
+    assert sorted(answer.status_code for answer in said) == [202] * WAITS + [429]
+    assert house.log.count(f"action=comment target={alice.name}/{job}\n") == WAITS

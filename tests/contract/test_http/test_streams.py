@@ -180,6 +180,21 @@ async def test_a_feed_is_filtered_by_what_the_job_is_after_the_change(
         assert (await reading.next()).data["id"] == "wanted"
 
 
+@pytest.mark.parametrize(
+    "query", ["status=succeeded", "outcome=normal&created_before=2999-01-01T00:00:00Z"]
+)
+async def test_a_feed_tells_of_a_job_once_it_comes_to_belong(
+    door: Door, executor: Executor, job: str, query: str
+) -> None:
+    await executor.report("queued", job)
+    await known(door, job)
+    async with door.events(f"/v1/events?{query}&created_after=2020-01-01T00:00:00Z") as reading:
+        assert [block.event for block in await reading.until("live")] == ["stream", "live"]
+        for word in ("started", "succeeded"):
+            await executor.report(word, job)
+        assert (await reading.next()).event == "succeeded"
+
+
 async def test_a_bad_filter_of_a_feed_is_named(door: Door) -> None:
     response = await door.get("/v1/events?status=done")
     assert response.status_code == 422
