@@ -178,6 +178,38 @@ async def test_without_rabbitmq_reading_goes_on_and_reporting_says_when_to_come_
     await known(http, "late")
 
 
+async def test_what_is_asked_for_while_no_notifier_runs_is_accepted_and_done_once_one_does(
+    rig: Rig, teller: Teller, http: httpx.AsyncClient
+) -> None:
+    await teller.say(Started, "job")
+    await teller.say(Succeeded, "over")
+    await known(http, "job")
+    await known(http, "over")
+    await asyncio.to_thread(rig.notifier.stop)
+    wishes: list[tuple[str, str, dict[str, Any] | None]] = [
+        ("POST", "/v1/jobs/job/cancel", None),
+        ("PATCH", "/v1/jobs/job", {"comment": "x"}),
+        ("POST", "/v1/jobs/job/records", {"target": "t", "code": 0}),
+        ("DELETE", "/v1/jobs/over", None),
+    ]
+    said = await asyncio.gather(*(http.request(how, path, json=j) for how, path, j in wishes))
+    assert [answer.status_code for answer in said] == [202] * 4
+    assert {(answer.json()["status"], answer.json()["version"]) for answer in said} == {
+        ("running", 1),
+        ("succeeded", 1),
+    }
+    await asyncio.to_thread(rig.notifier.start)
+    await known(http, "job", 4)
+    job = (await http.get("/v1/jobs/job")).json()
+    assert (job["status"], job["comment"]) == ("cancel-pending", "x")
+    assert (await http.get("/v1/jobs/job/records")).json()["total"] == 1
+
+    async def deleted() -> bool:
+        return (await http.get("/v1/jobs/over")).status_code == 410
+
+    await eventually(deleted)
+
+
 async def test_reading_is_refused_in_time_without_redis_and_served_again_with_it(
     rig: Rig, teller: Teller, http: httpx.AsyncClient
 ) -> None:
