@@ -2,7 +2,7 @@
 
 Promises: newest first, every job once, whatever comes and goes between two pages; what is sent is
 what is stored, byte for byte, with `links` spliced in; per request a bounded number of jobs is
-looked at. Never changes anything.
+looked at, and an answer has about 4 MiB at most. Never changes anything.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -27,6 +27,9 @@ from notifier.store import BadPage, Page, Snapshot
 
 LOOKED_AT_MAX: Final = 2_000
 CHUNK: Final = 200
+PAGE: Final = 50
+"""Jobs that are read at once where all are wanted: a job may be 256 KiB long."""
+ANSWER_BYTES: Final = 4_194_304
 EVERYONE: Final = "*"
 
 Pages = AsyncGenerator[Page, None]
@@ -52,7 +55,10 @@ class Lists:
             owner = read_owner(request.scope, query)
             acting = acting_for(request, owner)
         wanted, limit, after = filters_of(query), limit_of(query), query.get("page") or None
-        size, count = (limit, 1) if wanted.every else (CHUNK, LOOKED_AT_MAX // CHUNK)
+        size, count = CHUNK, LOOKED_AT_MAX // CHUNK
+        if wanted.every:
+            size = min(limit, PAGE)
+            count = -(-limit // size)
         pages, token = self._pages(owner, wanted.index, after, (size, count))
         try:
             async with aclosing(pages):
@@ -76,20 +82,20 @@ class Lists:
 
 
 async def chosen(pages: Pages, wanted: Filters, limit: int, token: Token) -> Page:
-    """At most `limit` jobs that are wanted, out of the pages."""
+    """At most `limit` jobs that are wanted, and about ANSWER_BYTES of them, out of the pages."""
     found: list[Snapshot] = []
-    next_ = None
+    next_, size = None, 0
     async for page in pages:
-        if wanted.every:
-            return page
         for snapshot in page.jobs:
-            job = decode_job(snapshot.body)
-            if wanted.too_old(job):
+            job = None if wanted.every else decode_job(snapshot.body)
+            if job is not None and wanted.too_old(job):
                 return Page(found, None)
-            if wanted(job):
+            if job is None or wanted(job):
                 found.append(snapshot)
-                if len(found) == limit:
-                    return Page(found, token(job))
+                size += len(snapshot.body)
+                if len(found) == limit or size >= ANSWER_BYTES:
+                    last = snapshot is page.jobs[-1]
+                    return Page(found, page.next if last else token(decode_job(snapshot.body)))
         next_ = page.next
     return Page(found, next_)
 

@@ -104,6 +104,20 @@ async def test_an_empty_list_has_no_next_page(door: Door) -> None:
     assert response.headers["cache-control"] == "private, no-cache"
 
 
+async def test_a_page_of_long_jobs_is_short_and_nothing_is_skipped(
+    door: Door, executor: Executor
+) -> None:
+    long = "x" * 250_000
+    wanted = [f"long-{number}" for number in range(24)]
+    for job_id in wanted:
+        await executor.post(executor.event("succeeded", job_id, result=long))
+        await known(door, job_id)
+    first = await door.get("/v1/jobs?limit=500")
+    assert 1 <= len(first.json()["jobs"]) < len(wanted)
+    assert len(first.content) < 5_000_000
+    assert await ids(door, "limit=500") == wanted[::-1]
+
+
 async def test_an_admin_lists_the_jobs_of_all_owners(
     stack: Stack, logins: Logins, door: Door, seven: list[str], job: str
 ) -> None:
