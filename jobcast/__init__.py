@@ -5,7 +5,7 @@ from jobcast.client import Client
 from jobcast.control import Records
 from jobcast.errors import BadSetting, JobcastError
 from jobcast.job import Job, JobError, Resource, Status
-from jobcast.notification import Command, Notification
+from jobcast.notification import Command, Notification, oldest_cursor
 from jobcast.outbox import InvalidEvent
 from jobcast.problems import (
     AlreadyEnded,
@@ -59,4 +59,5 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Undelivered",
+    "oldest_cursor",
 ]

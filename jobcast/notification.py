@@ -3,6 +3,7 @@
 The body is built around the stored snapshot's bytes, so that a repeat is the same to the byte.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -135,6 +136,14 @@ class Notification(Struct, frozen=True):
     @property
     def version(self) -> int:
         return self.job.version
+
+
+def oldest_cursor(cursors: Iterable[str]) -> str:
+    """Where to go on over SSE for several jobs of one owner, each with its last cursor.
+
+    Raises ValueError for none, or one that no notification has had.
+    """
+    return min(cursors, key=lambda cursor: [int(part) for part in cursor.split("-")])
 
 
 class _Body(Struct):

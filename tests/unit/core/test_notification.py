@@ -11,7 +11,14 @@ from jobcast.events import CancelRequested, Failed, Progressed, Queued, Started
 from jobcast.job import Job, JobError, Resource
 from jobcast.message import Message
 from jobcast.names import COMMANDS, EVENTS
-from jobcast.notification import Notice, command, decode_notification, message_id, notification
+from jobcast.notification import (
+    Notice,
+    command,
+    decode_notification,
+    message_id,
+    notification,
+    oldest_cursor,
+)
 from tests.unit.core.golden import golden
 from tests.unit.core.lifecycle import after, say
 
@@ -131,3 +138,11 @@ def test_a_receiver_reads_what_was_sent() -> None:
 def test_a_receiver_says_what_it_cannot_read(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_notification(body)
+
+
+def test_the_oldest_cursor_is_the_least_by_its_numbers() -> None:
+    assert oldest_cursor(["10-2", "9-10", "9-9", "10-0"]) == "9-9"
+    with pytest.raises(ValueError, match="empty"):
+        oldest_cursor([])
+    with pytest.raises(ValueError, match="invalid"):
+        oldest_cursor(["1-0", "x"])
