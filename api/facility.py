@@ -129,11 +129,11 @@ class Facility:
         """The owner's jobs (`*`: those of all owners, for admins), newest first, at most
         LOOKED_AT_MAX; keep what is needed of each, a job may be 256 KiB long. Raises
         StoreUnavailable."""
-        reader, count = self._reader, LOOKED_AT_MAX // CHUNK
+        reader, sizes = self._reader, [CHUNK] * (LOOKED_AT_MAX // CHUNK)
         if owner == EVERYONE:
-            pages = reader.everyone.pages("jobs", None, CHUNK, count)
+            pages = reader.everyone.pages("jobs", None, sizes)
         else:
-            pages = reader.store.pages(owner, "jobs", None, (CHUNK, count))
+            pages = reader.store.pages(owner, "jobs", None, sizes)
         async with aclosing(pages):
             async for page in pages:
                 for one in page.jobs:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -10,11 +11,13 @@ from starlette.datastructures import QueryParams
 
 from api.problems import invalid
 from jobcast.job import FINAL, OUTCOMES, Job, Status, milliseconds
+from notifier.keys import CREATED_MAX, member
 
 LIMIT: Final = 50
 LIMIT_MAX: Final = 500
 WORDS: Final = ("status", "outcome", "operation", "group")
 LABEL: Final = "label."
+LEAST_ID: Final = "-"  # no id comes before it
 ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "status": tuple(status.value for status in Status),
     "outcome": tuple(word for words in OUTCOMES.values() for word in words),
@@ -54,6 +57,13 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def too_old(self, job: Job) -> bool:
         """No job created before this one can belong."""
         return self.after_ms is not None and milliseconds(job.created_at) <= self.after_ms
+
+    @property
+    def begin(self) -> str | None:
+        """The place in an index after which a list begins: behind the jobs that are too new."""
+        if self.before_ms is None:
+            return None
+        return member(min(max(ceil(self.before_ms), 0), CREATED_MAX), LEAST_ID)
 
     @property
     def every(self) -> bool:

@@ -28,7 +28,7 @@ from notifier.store import BadPage, Page, Snapshot
 LOOKED_AT_MAX: Final = 2_000
 CHUNK: Final = 200
 PAGE: Final = 50
-"""Jobs that are read at once where all are wanted: a job may be 256 KiB long."""
+"""Jobs that are read at once, where all are wanted: one may be 256 KiB long."""
 ANSWER_BYTES: Final = 4_194_304
 EVERYONE: Final = "*"
 
@@ -55,11 +55,12 @@ class Lists:
             owner = read_owner(request.scope, query)
             acting = acting_for(request, owner)
         wanted, limit, after = filters_of(query), limit_of(query), query.get("page") or None
-        size, count = CHUNK, LOOKED_AT_MAX // CHUNK
-        if wanted.every:
-            size = min(limit, PAGE)
-            count = -(-limit // size)
-        pages, token = self._pages(owner, wanted.index, after, (size, count))
+        sizes = sizes_of(limit, PAGE if wanted.every else CHUNK)
+        if owner == EVERYONE:
+            pages, token = self._reader.everyone.pages(wanted.index, after, sizes), _everyones_token
+        else:
+            after = after or wanted.begin
+            pages, token = self._reader.store.pages(owner, wanted.index, after, sizes), _token
         try:
             async with aclosing(pages):
                 page = await chosen(pages, wanted, limit, token)
@@ -72,13 +73,11 @@ class Lists:
         answer = b'{"jobs":[%b],"next":%b}' % (jobs, msgspec.json.encode(page.next))
         return Response(answer, headers=CACHE, media_type=JSON)
 
-    def _pages(
-        self, owner: str, index: str, after: str | None, bounds: tuple[int, int]
-    ) -> tuple[Pages, Token]:
-        """`bounds`: how many jobs a page has, and how many pages are read at most."""
-        if owner == EVERYONE:
-            return self._reader.everyone.pages(index, after, *bounds), _everyones_token
-        return self._reader.store.pages(owner, index, after, bounds), _token
+
+def sizes_of(limit: int, rest: int) -> list[int]:
+    """How many jobs to read at a time: at first as many as may suffice, at most LOOKED_AT_MAX, or
+    as many as are asked for."""
+    return [min(limit, PAGE), *[rest] * (max(LOOKED_AT_MAX, limit) // rest)]
 
 
 async def chosen(pages: Pages, wanted: Filters, limit: int, token: Token) -> Page:

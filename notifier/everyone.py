@@ -82,16 +82,16 @@ class Everyone:
         self._redis = redis
 
     async def pages(
-        self, index: str, after: str | None, size: int, pages_max: int
+        self, index: str, after: str | None, sizes: Sequence[int]
     ) -> AsyncGenerator[Page, None]:
-        """At most so many pages of `size` jobs; fewer are in one where some have just expired.
+        """Pages of at most so many jobs; fewer are in one where some have just expired.
 
         `index` as in `Store.page`; `after` is a page's `next`. Raises BadPage for one that no page
         has given.
         """
         place = None if after is None else place_of(after)
-        runs = await self._heads(index, place, size * pages_max)
-        for _ in range(pages_max):
+        runs = await self._heads(index, place, sum(sizes))
+        for size in sizes:
             places = await self._next(runs, index, size)
             last = len(places) < size
             yield Page(await self._snapshots(places), None if last else places[-1].token)

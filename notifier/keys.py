@@ -7,6 +7,7 @@ OWNERS: Final = f"{PREFIX}:owners"
 LEASES: Final = f"{PREFIX}:leases"
 FIGURES: Final = f"{PREFIX}:figures"
 CREATED_DIGITS: Final = 13
+CREATED_MAX: Final = 10**CREATED_DIGITS - 1
 
 
 class OwnerKeys:

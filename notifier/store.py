@@ -149,12 +149,11 @@ class Store:
         return jobs, int(count)
 
     async def pages(
-        self, owner: str, index: str, after: str | None, bounds: tuple[int, int]
+        self, owner: str, index: str, after: str | None, sizes: Sequence[int]
     ) -> AsyncGenerator[Page, None]:
-        """`bounds`: how many jobs a page has, and how many pages there are at most. Raises
-        as `page` does."""
-        size, count = bounds
-        for _ in range(count):
+        """`sizes`: how many jobs each page has at most, and so how many pages there are. Raises as
+        `page` does."""
+        for size in sizes:
             page = await self.page(owner, index=index, after=after, limit=size)
             yield page
             if (after := page.next) is None:

@@ -30,7 +30,7 @@ def named(page: Page) -> list[tuple[str, str]]:
 
 
 async def one(redis: Redis, size: int, after: str | None = None, index: str = "jobs") -> Page:
-    async for page in Everyone(redis).pages(index, after, size, 1):
+    async for page in Everyone(redis).pages(index, after, [size]):
         return page
     raise AssertionError
 
@@ -66,7 +66,7 @@ async def test_every_job_comes_once_and_the_newest_first(redis: Redis) -> None:
     wanted = await fill(redis, 100, owners)
     for size in (1, 2, 7, 50, 99, 100, 101, 500):
         assert await every(redis, size) == wanted, size
-    several = [named(page) async for page in Everyone(redis).pages("jobs", None, 7, 4)]
+    several = [named(page) async for page in Everyone(redis).pages("jobs", None, [7] * 4)]
     assert [name for names in several for name in names] == wanted[:28]
     assert await every(redis, 3, "group:g1") == [
         name for name in wanted if int(name[1][1:]) % 3 == 1

@@ -118,3 +118,18 @@ def test_a_limit_may_be_one_to_five_hundred(text: str) -> None:
 def test_any_other_limit_is_refused(text: str) -> None:
     with pytest.raises(Problem, match="limit"):
         limit_of(QueryParams({"limit": text}))
+
+
+@pytest.mark.parametrize(
+    ("query", "begin"),
+    [
+        ("", None),
+        ("created_after=2026-11-21T10:00:00Z", None),
+        ("created_before=1970-01-01T00:00:01.500Z", "0000000001500:-"),
+        ("created_before=1970-01-01T00:00:01.500001Z", "0000000001501:-"),
+        ("created_before=1969-01-01T00:00:00Z", "0000000000000:-"),
+        ("created_before=9999-01-01T00:00:00Z", "9999999999999:-"),
+    ],
+)
+def test_a_list_begins_behind_what_is_too_new(query: str, begin: str | None) -> None:
+    assert parse(query).begin == begin
