@@ -17,7 +17,7 @@ from bench.servers import Servers
 from jobcast.events import Event, Started, Succeeded
 from jobcast.job import timestamp
 from jobcast.message import Message
-from notifier.keys import CREATED_DIGITS, OwnerKeys
+from notifier.keys import CREATED_DIGITS, OwnerKeys, job_of
 
 LIVE_ONE_IN: Final = 11
 JOBS_PER_MESSAGE: Final = 25
@@ -55,12 +55,11 @@ async def stocked(servers: Servers, redis: Redis, counts: list[int]) -> list[Sto
     return stocks
 
 
-async def expire_ended(redis: Redis, stock: Stock) -> None:
-    """As Redis does it: what has ended goes, and the indexes still name it until a commit of the
-    owner comes by."""
+async def expire(redis: Redis, stock: Stock, kept: int) -> None:
+    """As Redis does it: all but the oldest are gone, and the indexes still name them until commits
+    of the owner come by."""
     keys = OwnerKeys(stock.owner)
-    live = set(await _members(redis, keys.live))
-    gone = [keys.job(one[CREATED_DIGITS + 1 :]) for one in stock.members if one not in live]
+    gone = [keys.job(job_of(one)) for one in stock.members[:-kept]]
     for at in range(0, len(gone), EXPIRED_AT_ONCE):
         await redis.unlink(*gone[at : at + EXPIRED_AT_ONCE])
 
