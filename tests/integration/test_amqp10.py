@@ -3,7 +3,6 @@ subscription. On RabbitMQ 3.x, by the plugin `rabbitmq_amqp1_0` (docs/protocol.m
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,13 +17,14 @@ import pytest
 from api.users import add_user
 from broker.topology import declare, topology
 from deploy.guard import Doors
-from deploy.rabbitmq import PLUGINS, RabbitMQNode, find_server
+from deploy.rabbitmq import PLUGINS, RabbitMQNode
 from jobcast.client import Client
 from jobcast.job import Job, JobError, Status
 from jobcast.notification import Notice, notification
 from tests.eventually import eventually
 from tests.integration.authority import Guard
 from tests.integration.rabbit import channel_to, depth, publish
+from tests.servers import need, need_rabbitmq
 
 PYTHON: Final = "/usr/bin/python3"
 READER: Final = Path(__file__).with_name("proton_reader.py")
@@ -68,21 +68,12 @@ class Place(NamedTuple):
         return told
 
 
-def need(there: bool, what: str) -> None:
-    if not there:
-        reason = f"{what} is not installed; scripts/setup --test installs it"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    need(find_server() is not None, "rabbitmq-server")
+    need_rabbitmq()
     proton = [PYTHON, "-c", "import proton"]
-    need(
-        Path(PYTHON).exists() and not subprocess.run(proton, check=False).returncode, "Qpid Proton"
-    )
+    has = Path(PYTHON).exists() and not subprocess.run(proton, check=False).returncode
+    need(PYTHON if has else None, "Qpid Proton")
     folder = tmp_path_factory.mktemp("amqp10")
     users = folder / "users.toml"
     tokens = {name: add_user(users, name, ["subscriber"]) for name in ("alice.x", "bob")}
