@@ -16,6 +16,7 @@ from jobcast.events import Progressed
 from jobcast.job import Job, Status
 from jobcast.problems import AlreadyEnded, CancelPending, JobGone, NotCancelable, NotEnded
 from jobcast.reporter import Reporter
+from tests.chaos.link import Link
 from tests.eventually import eventually
 from tests.logins import Login, Logins
 
@@ -169,6 +170,24 @@ async def test_a_job_canceled_while_it_is_queued_learns_so_when_it_is_started(
     assert (job.status, job.status_code) == (Status.CANCELED, 499)
     with pytest.raises(AlreadyEnded):
         await client.cancel("waiting")
+
+
+async def test_a_job_canceled_while_its_executor_is_away_learns_so_when_it_is_back(
+    rabbitmq: RabbitMQNode, logins: Logins, subscriber: Login, client: Client
+) -> None:
+    async with Link("amqp", rabbitmq.port) as link:
+        url = rabbitmq.url_at(link.port, logins.executor.name, logins.executor.token)
+        async with Reporter(url, owner=subscriber.name) as reporter, reporter.job("away") as job:
+            await job.progress(40, targets={"vol1": 40}, message="copying")
+            before = await eventually(lambda: at_percent(client, "away", 40))
+            link.refusing = True
+            link.cut()
+            await client.cancel("away")
+            link.heal()
+            await asyncio.wait_for(asyncio.get_running_loop().create_future(), 20)
+    end = await client.wait("away", 10)
+    assert (end.status, end.percent, end.targets) == (Status.CANCELED, 40, before.targets)
+    assert (end.version, end.attempt) == (before.version + 2, 1)  # cancel-pending, canceled
 
 
 async def test_a_job_without_grace_ends_by_itself(reporter: Reporter, client: Client) -> None:

@@ -9,11 +9,13 @@ from jobcast.client import Client
 from jobcast.events import Progressed
 from jobcast.job import Status
 from jobcast.problems import (
+    Conflict,
     Forbidden,
     JobGone,
     JobNotFound,
     Rejected,
     ServiceError,
+    TooManyRecords,
     Unauthorized,
     Unavailable,
 )
@@ -54,10 +56,28 @@ async def test_a_job_id_is_one_part_of_the_path() -> None:
         assert api.requests[0].path == "/v1/jobs/a%2Fb%3Fc"
 
 
+async def test_a_control_call_says_whose_job_it_is_about() -> None:
+    async with scripted_api(reply(202, job(2))) as api, Client(api.url) as client:
+        assert await client.comment("a/b", "so", owner="bob") == job(2)
+        request = api.requests[0]
+        assert (request.method, request.path) == ("PATCH", "/v1/jobs/a%2Fb")
+        assert (request.query, request.body) == ([("owner", "bob")], b'{"comment":"so"}')
+
+
+async def test_records_are_those_of_a_job_or_of_a_group() -> None:
+    async with Client("http://127.0.0.1:1") as client:
+        with pytest.raises(ValueError, match="either"):
+            await client.records()
+        with pytest.raises(ValueError, match="either"):
+            await client.records("j", group="g")
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
         (problem(404, "job-not-found"), JobNotFound),
+        (problem(409, "too-many-records"), TooManyRecords),
+        (problem(409, "something-new"), Conflict),
         (problem(410, "job-expired"), JobGone),
         (problem(401, "unauthorized"), Unauthorized),
         (problem(403, "forbidden"), Forbidden),
