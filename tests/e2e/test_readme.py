@@ -28,12 +28,15 @@ def block(language: str, word: str, text: str = README) -> str:
 
 
 @pytest.fixture
-def environment(stack: Stack, rabbitmq: RabbitMQNode, logins: Logins) -> dict[str, str]:
+def environment(
+    stack: Stack, rabbitmq: RabbitMQNode, logins: Logins, tmp_path: Path
+) -> dict[str, str]:
     return python_environment() | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "JOBCAST_URL": stack.urls[0],
         "JOBCAST_AMQP_URL": rabbitmq.url_of(logins.executor.name, logins.executor.token),
         "AMQP_PORT": str(rabbitmq.port),
+        "XDG_STATE_HOME": str(tmp_path),
         "JOBCAST_TOKEN": logins.alice.token,
         "EXECUTOR_TOKEN": logins.executor.token,
     }
@@ -55,7 +58,7 @@ async def run(environment: dict[str, str], *command: str) -> str:
 async def test_the_readme_reports_jobs_in_three_ways_and_learns_of_their_end(
     environment: dict[str, str], stack: Stack, logins: Logins
 ) -> None:
-    subscriber = await start(environment, sys.executable, "-c", block("python", "aio_pika"))
+    subscriber = await start(environment, sys.executable, "-c", block("python", "subscribe"))
     try:
         await run(environment, "sh", "-ec", block("sh", "jobcast run --owner"))
         await run(environment, "sh", "-ec", block("sh", '"subject":"by-hand"'))

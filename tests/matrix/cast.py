@@ -66,6 +66,7 @@ class Cast:
 
     def __init__(self, users_file: Path, mint: Mint) -> None:
         self.mint = mint
+        self.users_file = users_file
         self.credentials = {
             name: add_user(users_file, name, [role]) for name, role in ROLES.items()
         }

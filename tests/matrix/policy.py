@@ -61,11 +61,14 @@ class Amqp(Row, kw_only=True, forbid_unknown_fields=True):
     key: Each = ""
     arguments: dict[str, str] | list[dict[str, str]] = {}
     user_id: str | None = None
-    reply_to: str | None = None
+    reply_to: Each | None = None
+    headers: dict[str, str] = {}
+    ask: dict[str, str] = {}
+    users: Literal["all", "file", "issuer"] = "all"
 
     @property
     def name(self) -> str:
-        parts = (self.do, self.source, self.queue, self.exchange, self.key, self.note)
+        parts = (self.do, *self.ask, self.source, self.queue, self.exchange, self.key, self.note)
         more = [f"{k}={v}" for one in each(self.arguments) for k, v in one.items()]
         return " ".join([*(_told(part) for part in parts if part), *more])
 

@@ -18,7 +18,7 @@ import aiormq
 import httpx
 
 from api.session import COOKIE
-from broker.topology import declare, topology
+from broker.topology import declare, query_topology, topology
 from deploy.process import LOOPBACK, free_port
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Stack
@@ -60,7 +60,9 @@ class Scene:
 
     async def declare(self) -> None:
         connection = await aiormq.connect(self.node.url)
-        await declare(await connection.channel(), topology(1))
+        channel = await connection.channel()
+        for wanted in (topology(1), query_topology()):
+            await declare(channel, wanted)
         await connection.close()
 
     def job(self, me: str, other: str, kind: Kind) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Draws docs/policy.toml as the tables of docs/security.md: `python -m tests.matrix`."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,8 @@ def _operation(row: Amqp) -> str:
         # The empty name is a name where an exchange is wanted.
         if value or (value == "" and word == into and row.do == "publish"):
             text += f" {word.lstrip()}{_code(value)}"
+    if row.ask:
+        text = text.replace("ask", f"ask {_code(json.dumps(row.ask))}", 1)
     if row.arguments:
         pairs = [f"{k}={v}" for one in each(row.arguments) for k, v in one.items()]
         text += f" with {_code(pairs)}"

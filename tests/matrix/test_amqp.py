@@ -28,7 +28,8 @@ from tests.matrix.scene import Scene, filled, pairs
 
 OWN: Final = ("sub.", "cmd.", "stomp-subscription-")
 LOGIN: Final = "log in"
-ROWS: Final = [row for row in read().amqp if row.do != LOGIN]
+ASK: Final = "ask"
+ROWS: Final = [row for row in read().amqp if row.do not in (LOGIN, ASK)]
 
 
 class Attempt(NamedTuple):
@@ -65,7 +66,7 @@ def operations_of(row: Amqp, owner: str, fields: dict[str, str]) -> Iterator[dic
         what: dict[str, Any] = {
             name: filled(word, **known) for name, word in zip(names, words, strict=True)
         }
-        properties = {"user_id": row.user_id, "reply_to": row.reply_to}
+        properties = {"user_id": row.user_id, "reply_to": each(row.reply_to)[0]}
         what["properties"] = {
             # `user_id` is a name, not a part of another.
             name: filled(value, **(known | ({"owner": owner} if name == "user_id" else {})))
