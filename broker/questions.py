@@ -7,6 +7,7 @@ an answer to arrive: RabbitMQ drops one for which nobody waits any more.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -21,8 +22,13 @@ from broker.topology import QUERIES, declare, query_topology
 from jobcast.message import Incoming, Reply
 from jobcast.names import DIRECT
 
+log = logging.getLogger(__name__)
+
 PREFETCH: Final = 20
 PER_S: Final = 500
+
+UNWRITABLE: Final = (TypeError, ValueError, OverflowError)
+"""What pamqp raises for a property that it cannot write."""
 
 Answer = Callable[[Sequence[Incoming]], Awaitable[Sequence[Reply]]]
 """The answers to some questions; a question may have none."""
@@ -67,7 +73,12 @@ class Questions:
     async def _serve_from(self, batches: Batches, channel: aiormq.abc.AbstractChannel) -> None:
         while not self._stopping and (batch := await batches.take()):
             for reply in await self._answer([await self._vetted(message) for message in batch]):
-                await _send(channel, reply)
+                try:
+                    await _send(channel, reply)
+                except (
+                    UNWRITABLE
+                ) as error:  # else the question would end one notifier after another
+                    log.warning("an answer cannot be sent: %s", error)
             await batches.settle(batch)
             await asyncio.sleep(len(batch) / PER_S)
 

@@ -172,6 +172,33 @@ async def test_a_queue_of_other_arguments_is_an_operators_task(
         await Questions(spare_rabbitmq.url, nothing).run()
 
 
+@pytest.mark.parametrize("name", ["", " ", "ü" * 127 + "x", "\0", "a\nb", "x" * 255])
+async def test_any_correlation_id_comes_back(
+    door: Questions, spare_rabbitmq: RabbitMQNode, name: str
+) -> None:
+    async with asking(spare_rabbitmq.url, SERVICE) as asker:
+        await asker.send({"job": "j"}, correlation_id=name)
+        assert b"running" in (await asker.answer(name)).body
+
+
+async def test_an_answer_that_cannot_be_sent_is_passed_over(
+    spare_rabbitmq: RabbitMQNode,
+) -> None:
+    async def odd(batch: Sequence[Incoming]) -> list[Reply]:
+        return [
+            Reply(to=to, body=b"good", type="t", correlation_id=message.correlation_id)
+            for message in batch
+            for to in ("x" * 256, message.reply_to or "")
+        ]
+
+    running = asyncio.create_task(Questions(spare_rabbitmq.url, odd).run())
+    await consumed(spare_rabbitmq.url)
+    async with asking(spare_rabbitmq.url, SERVICE) as asker:
+        assert (await asker.ask({"job": "j"})).body == b"good"
+    running.cancel()
+    await asyncio.wait([running])
+
+
 async def test_without_redis_the_answer_says_so() -> None:
     redis = connect(f"redis://127.0.0.1:{free_port()}/0")
     body = b'{"job":"j"}'
