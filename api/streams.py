@@ -191,7 +191,11 @@ class StreamEndpoint:
                 await stream.write(await self._copy(stream, follow), more=False)
         except Cut:
             if stream.ending is None:
-                raise
+                if begun:
+                    raise
+                # Shut down while it was being opened, which may wait for Redis: not an error.
+                await self._whole(scope, send, later(_random(LATER_MS), LATER["draining"]))
+                return
             self._figures.cut(stream.ending)
             if not begun:
                 raise unauthorized() from None

@@ -109,6 +109,24 @@ async def test_unavailability_is_a_stream_that_says_come_later(
     assert answer.body.endswith(b"\n: unavailable\n\n")
 
 
+async def test_a_stream_that_is_cut_while_it_is_being_opened_is_told_to_come_later() -> None:
+    streams, exchange, asked = open_streams(), Exchange(), asyncio.Event()
+
+    async def waits_for_redis() -> AsyncGenerator[list[Item], None]:
+        asked.set()
+        await asyncio.Event().wait()
+        yield []
+
+    endpoint = StreamEndpoint(streams, lambda scope, age: waits_for_redis(), of_one_job=False)
+    answering = asyncio.create_task(endpoint(exchange.scope, exchange.receive, exchange.send))
+    await asked.wait()
+    streams.cut_all()
+    await asyncio.wait_for(answering, 5)
+    assert exchange.status == 200
+    assert exchange.body.endswith(b"\n: shutting down\n\n")
+    assert len(streams) == 0
+
+
 @pytest.mark.parametrize(
     ("streams", "why"),
     [
