@@ -112,12 +112,12 @@ class Committer:
         try:
             if marks:
                 scores = [part for name, score in marks.items() for part in (score, name)]
-                await connection.send_packed_command(_packed("ZADD", LEASES, *scores))
+                await connection.send_packed_command(pack("ZADD", LEASES, *scores))
             for portion in portions:
-                packed = [_packed("EVALSHA", self._digest, 9, *call) for call in portion]
+                packed = [pack("EVALSHA", self._digest, 9, *call) for call in portion]
                 await connection.send_packed_command(b"".join([MULTI, *packed, EXEC]))
             if over:
-                await connection.send_packed_command(_packed("ZREM", LEASES, *over))
+                await connection.send_packed_command(pack("ZREM", LEASES, *over))
             return await _answers(connection, portions, marks=bool(marks), over=bool(over))
         except BaseException:
             await connection.disconnect(nowait=True)  # there may be more to read
@@ -198,7 +198,7 @@ class Committer:
         return "".join(flag for flag, on in said.items() if on)
 
 
-def _packed(*parts: Any) -> bytes:
+def pack(*parts: Any) -> bytes:
     command: Any = parts  # hiredis declares a tuple of one
     packed: bytes = pack_command(command)
     return packed

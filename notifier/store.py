@@ -13,11 +13,13 @@ from redis.asyncio import Redis
 
 from jobcast.change import Memory, State
 from jobcast.job import Job
+from notifier.commit import pack
 from notifier.connection import UnsafePolicy, translated
 from notifier.keys import CREATED_DIGITS, OwnerKeys, job_of, tries
 from notifier.plan import Owed, parse_owed
 
 DELETED: Final = b"deleted"
+SNAPSHOT: Final = ("version", "snapshot")
 TRIES_TTL_S: Final = 86_400
 _JOB: Final = msgspec.json.Decoder(Job)
 _MEMORY: Final = msgspec.json.Decoder(Memory)
@@ -179,12 +181,20 @@ class Store:
         return Page(jobs, next_), newest[0][0].decode() if newest else "0-0"
 
     async def _snapshots(self, keys: OwnerKeys, job_ids: Sequence[str]) -> list[Snapshot]:
+        """In one round trip. Not by redis-py's pipeline, which takes more than twice as long."""
         if not job_ids:
             return []
-        pipeline = self._redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipeline.hmget(keys.job(job_id), "version", "snapshot")
-        found = await pipeline.execute()
+        pool: Any = self._redis.connection_pool  # its methods are not typed
+        commands = [pack("HMGET", keys.job(job_id), *SNAPSHOT) for job_id in job_ids]
+        connection = await pool.get_connection()
+        try:
+            await connection.send_packed_command(b"".join(commands))
+            found = [await connection.read_response() for _ in commands]
+        except BaseException:
+            await connection.disconnect(nowait=True)  # there may be more to read
+            raise
+        finally:
+            await pool.release(connection)
         return [Snapshot(int(version), body) for version, body in found if version is not None]
 
     async def hold(self, wanted: Sequence[tuple[str, str]]) -> list[Held]:
