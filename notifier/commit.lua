@@ -111,7 +111,9 @@ else
   end
 end
 
-for _, expired in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', ARGV[7], 'LIMIT', 0, 20)) do
+-- More than this commit can have put in: else they would pile up.
+local most = 20 + 2 * #odd_groups
+for _, expired in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', ARGV[7], 'LIMIT', 0, most)) do
   local space = string.find(expired, ' ', 1, true)
   local member, group = string.sub(expired, 1, space - 1), string.sub(expired, space + 1)
   redis.call('ZREM', KEYS[6], expired)

@@ -119,6 +119,18 @@ async def test_with_the_expiry_of_the_job_the_records_are_gone_from_every_index(
     assert await lab.redis.zcard(lab.keys.ends) == 0
 
 
+async def test_jobs_with_many_groups_of_records_leave_nothing_behind(lab: Lab) -> None:
+    short = Lab(lab.redis, lab.owner, retention_s=1)
+    for number in range(6):
+        job, groups = f"j{number}", range(50)
+        await short.tell(*(record(short, job, "t", f"{number}-{group}") for group in groups))
+        await short.tell(short.say(Succeeded, job))
+        short.ahead_ms += 1_100  # it has expired, as far as the next commit knows
+    await short.tell(short.say(Queued, "new"))
+    assert await short.members("jobs") == ["new"]
+    assert await lab.redis.zcard(lab.keys.ends) <= 51
+
+
 async def test_the_second_index_lives_as_long_as_the_owners_other_keys(lab: Lab) -> None:
     await lab.tell(lab.say(Queued), record(lab, "j", "a", "h"))
     await lab.redis.pexpire(lab.keys.record_group("h"), 60_000)
