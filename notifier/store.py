@@ -143,7 +143,8 @@ class Store:
         these some that have just expired, which are missing then."""
         keys = OwnerKeys(owner)
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.zrange(keys.jobs, offset, offset + limit - 1, desc=not oldest_first)
+        first, last = (offset, offset + limit - 1) if limit > 0 else (1, 0)  # 0 to -1 is all
+        pipeline.zrange(keys.jobs, first, last, desc=not oldest_first)
         pipeline.zcard(keys.jobs)
         with translated():
             members, count = await pipeline.execute()

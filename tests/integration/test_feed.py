@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from deploy.redis import RedisNode
@@ -58,6 +59,21 @@ async def test_pages_of_jobs_go_on_where_the_last_one_ended_although_jobs_come_a
     assert (len(found), len(set(found)), last.next) == (7, 7, None)
     with pytest.raises(ValueError, match="page"):
         await lab.store.page(lab.owner, after="no page")
+
+
+async def test_a_slice_holds_what_is_asked_for_and_never_more(lab: Lab) -> None:
+    for number in range(5):
+        await lab.tell(lab.say(Queued, f"j{number}"))
+        lab.ahead_ms += 1
+    for oldest_first in (False, True):
+        wanted = [f"j{number}" for number in range(5)][:: 1 if oldest_first else -1]
+        for offset in range(7):
+            for limit in range(7):
+                found, total = await lab.store.slice(
+                    lab.owner, offset=offset, limit=limit, oldest_first=oldest_first
+                )
+                names = [msgspec.json.decode(one.body)["id"] for one in found]
+                assert (names, total) == (wanted[offset:][:limit], 5), (offset, limit)
 
 
 async def test_the_live_jobs_and_the_tail_are_read_at_one_moment(lab: Lab) -> None:
