@@ -8,7 +8,7 @@ touches neither Redis nor RabbitMQ.
 
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -101,18 +101,25 @@ class Facility:
         found = await self._reader.store.read(owner, job_id) if is_id(job_id) else None
         return _there(found, job_id)
 
-    async def ended(self, who: Identity, job_id: str, wait_s: float, receive: Receive) -> Job:
-        """The job as soon as it has ended, or as it is after `wait_s`; owner is who asks.
+    async def jobs(self, names: Sequence[tuple[str, str]]) -> list[Job]:
+        """Those of (owner, id) pairs that are there, in one round trip. Raises StoreUnavailable."""
+        return [decode_job(one.body) for one in await self._reader.everyone.snapshots(names)]
+
+    async def ended(
+        self, who: Identity, job_id: str, wait_s: float, receive: Receive, *, owner: str = ""
+    ) -> Job:
+        """The job as soon as it has ended, or as it is after `wait_s`; the owner is by default who
+        asks.
 
         Raises JobNotFound, JobGone, StoreUnavailable, ClientGone, and Problem at the user's limit
         of waits or when the credential is revoked.
         """
         if not is_id(job_id):
             raise JobNotFound(job_id)
-        reader = self._reader
-        _there(await reader.store.read(who.user, job_id), job_id)  # an unknown one: at once
+        reader, owner = self._reader, owner or who.user
+        _there(await reader.store.read(owner, job_id), job_id)  # an unknown one: at once
         async with self._waits.entered(who, receive, wait_s) as hold_s:
-            found = await wait_job(reader, who.user, job_id, seen=None, timeout_s=hold_s)
+            found = await wait_job(reader, owner, job_id, seen=None, timeout_s=hold_s)
         return _there(found, job_id)
 
     async def listed(

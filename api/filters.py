@@ -100,8 +100,13 @@ def _moment(query: QueryParams, name: str) -> float | None:
     """Milliseconds since 1970."""
     if name not in query:
         return None
+    return moment(name, query[name])
+
+
+def moment(name: str, text: str) -> float:
+    """A parameter's milliseconds since 1970. Raises Problem, naming it."""
     # A plus sign that was not percent-encoded has become a space.
-    text = re.sub(r" (?=\d\d:\d\d$)", "+", query[name])
+    text = re.sub(r" (?=\d\d:\d\d$)", "+", text)
     try:
         if RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper().replace("Z", "+00:00")).timestamp() * 1000

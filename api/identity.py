@@ -162,16 +162,21 @@ def by_token(token: str, by: Credentials, now: float) -> Identity | None:
 
 
 def _by_basic(credential: str, by: Credentials, now: float) -> Identity | None:
-    try:
-        text = base64.b64decode(credential, validate=True).decode()
-    except ValueError:
-        return None
-    # A name may hold colons, against RFC 7617, and a token made by hand may as well.
-    for name, _, token in (text.rpartition(":"), text.partition(":")):
+    for name, token in basic_logins(credential):
         identity = by_password(name, token, by, now)
         if identity is not None:
             return identity
     return None
+
+
+def basic_logins(credential: str) -> list[tuple[str, str]]:
+    """The names and passwords that the credential of HTTP Basic may stand for."""
+    try:
+        text = base64.b64decode(credential, validate=True).decode()
+    except ValueError:
+        return []
+    # A name may hold colons, against RFC 7617, and a token made by hand may as well.
+    return [(name, token) for name, _, token in (text.rpartition(":"), text.partition(":"))]
 
 
 def _by_cookie(value: str, by: Credentials, now: float) -> Identity | None:

@@ -35,6 +35,7 @@ PREFLIGHT: Final = {
 REFUSALS: Final = {401: "unauthorized", 403: "forbidden", 429: "too-many-requests"}
 WORDS: Final = frozenset(
     {"v1", "jobs", "events", "session", "tickets", "records", "cancel", "metrics"}
+    | {"api", "v2", "management-server", "netapp-guide"}
 )
 
 Pairs = tuple[tuple[bytes, bytes], ...]

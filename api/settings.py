@@ -8,12 +8,12 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from api.dialects import DIALECTS
 from jobcast.environment import Environment
 from jobcast.errors import BadSetting
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 SECRET: Final = re.compile(r"\A[A-Za-z0-9_-]{22,128}\Z")
-DIALECTS = ("hmc", "cloudstack", "netapp", "cisco")
 AMQP_SCHEMES = ("amqp", "amqps")
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 
@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_jwks: str | None = None
     cors_origins: tuple[str, ...] = ()
     waits_per_user: int = 1_000
-    dialects: tuple[str, ...] = DIALECTS
+    dialects: tuple[str, ...] = tuple(DIALECTS)
 
     @property
     def service_user(self) -> str:
@@ -73,7 +73,7 @@ def read(values: Mapping[str, str]) -> Settings:
         partitions=env.integer("JOBCAST_PARTITIONS", 1, low=1, high=64),
         waits_per_user=env.integer("JOBCAST_WAITS_PER_USER", 1_000, low=1, high=1_000_000),
         cors_origins=_origins(env),
-        dialects=env.names("JOBCAST_DIALECTS", DIALECTS),
+        dialects=env.names("JOBCAST_DIALECTS", tuple(DIALECTS)),
         management_url=_management(env),
         **_authority(env),
         **_jwt(env),

@@ -94,7 +94,8 @@ class Everyone:
         for size in sizes:
             places = await self._next(runs, index, size)
             last = len(places) < size
-            yield Page(await self._snapshots(places), None if last else places[-1].token)
+            jobs = await self.snapshots([(place.owner, place.job_id) for place in places])
+            yield Page(jobs, None if last else places[-1].token)
             if last:
                 return
 
@@ -144,13 +145,13 @@ class Everyone:
         for run, members in zip(runs, answers, strict=True):
             run.read(members, count)
 
-    async def _snapshots(self, places: Sequence[Place]) -> list[Snapshot]:
-        if not places:
+    async def snapshots(self, names: Sequence[tuple[str, str]]) -> list[Snapshot]:
+        """The jobs of (owner, id) pairs, in one round trip, without those that are gone."""
+        if not names:
             return []
         pipeline = self._redis.pipeline(transaction=False)
-        for place in places:
-            key = OwnerKeys(place.owner).job(place.job_id)
-            pipeline.hmget(key, "version", "snapshot")
+        for owner, job_id in names:
+            pipeline.hmget(OwnerKeys(owner).job(job_id), "version", "snapshot")
         with translated():
             found: list[Any] = await pipeline.execute()
         return [Snapshot(int(version), body) for version, body in found if version is not None]

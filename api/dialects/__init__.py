@@ -5,18 +5,28 @@ paths, knows who asks in its own way, and has no state of jobs.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from starlette.routing import BaseRoute
 
-from api.facility import Facility
+if TYPE_CHECKING:
+    from api.facility import Facility
 
-Made = Callable[[Facility], Sequence[BaseRoute]]
+Made = Callable[["Facility"], Sequence[BaseRoute]]
 """The routes of a dialect; its handlers do all the asking themselves, who it is included."""
 
-DIALECTS: Final[Mapping[str, Made]] = {}
+DIALECTS: Final[Mapping[str, str]] = {
+    "netapp": "api.dialects.netapp.served",
+}
+"""What each is called in `JOBCAST_DIALECTS`, and the module that has its `routes`: a `Made`."""
 
 
-def routes(names: Collection[str], facility: Facility) -> list[BaseRoute]:
-    """Those of the dialects that are switched on."""
-    return [route for name, made in DIALECTS.items() if name in names for route in made(facility)]
+def routes(names: Collection[str], facility: "Facility") -> list[BaseRoute]:
+    """Those of the dialects that are switched on; the others are not even imported."""
+    found: list[BaseRoute] = []
+    for name, module in DIALECTS.items():
+        if name in names:
+            made: Made = import_module(module).routes
+            found += made(facility)
+    return found
