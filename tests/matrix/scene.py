@@ -154,10 +154,16 @@ def opened_scene(folder: Path) -> Iterator[Scene]:
 
 
 def problem(body: str) -> str:
-    """The name of a problem, with a space before it; empty where there is none."""
+    """The name of a problem, with a space before it; empty where there is none. A dialect that has
+    names for what is wrong has the same ones."""
     try:
         told: Any = json.loads(body)
     except ValueError:
         return ""
-    kind = told.get("type", "") if isinstance(told, dict) else ""
-    return f" {kind.removeprefix('/problems/')}" if kind.startswith("/problems/") else ""
+    match told:
+        case {"type": str(kind)} if kind.startswith("/problems/"):
+            return f" {kind.removeprefix('/problems/')}"
+        case {"error": {"code": str(code)}}:
+            return f" {code}"
+        case _:
+            return ""

@@ -105,7 +105,8 @@ def _attempt(
     body = None if row.body is None else filled(row.body, **fields)
     if body is not None:
         headers = {"Content-Type": "application/json"} | headers
-    shows = "/v1/jobs" in path or "/v1/records" in path or "GET /v1/events" in row.request
+    words = ("/v1/jobs", "/v1/records", "/management-server/jobs")
+    shows = any(word in path for word in words) or "GET /v1/events" in row.request
     sees = wanted in {"200", "202", "200 snapshot", "200 live"} and shows
     seen = frozenset({shown} if sees and shown else ())
     return Attempt(label, path, headers | row.headers, body, wanted, seen)

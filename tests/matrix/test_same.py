@@ -36,6 +36,14 @@ ASKED: Final = {
 }
 
 
+BY_BASIC: Final = {
+    "netapp, read": "/api/v2/management-server/jobs/{}",
+    "netapp, wait": "/api/management-server/jobs/{}?return_timeout=0.1",
+    "netapp, in the guides' form": "/netapp-guide/api/v2/management-server/jobs/{}",
+}
+"""The same in dialects."""
+
+
 Change = tuple[str, str, str | None]
 CHANGES: Final[dict[str, Change]] = {
     "cancel": ("POST", "/v1/jobs/{}/cancel", None),
@@ -81,6 +89,23 @@ async def test_a_foreign_job_and_an_unknown_one_answer_and_cost_the_same(
         assert found["foreign"] == found["unknown"], (me, other)
         asked_redis = found["foreign"].calls.total() > 0
         assert asked_redis is (found["foreign"].status != 403)  # by ticket one follows, no more
+
+
+@pytest.mark.parametrize("asked", BY_BASIC)
+async def test_in_a_dialect_a_foreign_job_and_an_unknown_one_answer_and_cost_the_same(
+    scene: Scene, redis: Redis, asked: str
+) -> None:
+    for me, other in (("alice", "alice.x"), ("carol", "alice"), ("admin", "alice")):
+        found: list[Answer] = []
+        kinds: tuple[Kind, ...] = ("foreign", "unknown")
+        async with httpx.AsyncClient(base_url=scene.url, headers=scene.by("basic", me)) as client:
+            for kind in kinds:
+                _, job = scene.job(me, other, kind)
+                request = "GET", BY_BASIC[asked].format(job), None
+                found.append(await ask(client, redis, request, job))
+        assert found[0] == found[1], (me, other)
+        assert found[0].status == 404
+        assert found[0].calls.total() > 0
 
 
 @pytest.mark.parametrize("asked", CHANGES)
@@ -169,7 +194,12 @@ async def test_nobody_costs_redis_nothing(scene: Scene, redis: Redis) -> None:
     async with httpx.AsyncClient(base_url=scene.url) as client:
         before = await calls(redis)
         for one in scene.cast.refused(job):
-            for path in (f"/v1/jobs/{job}", f"/v1/jobs/{job}?wait=1", f"/v1/jobs/{job}/events"):
+            for path in (
+                f"/v1/jobs/{job}",
+                f"/v1/jobs/{job}?wait=1",
+                f"/v1/jobs/{job}/events",
+                f"/api/v2/management-server/jobs/{job}",
+            ):
                 url = httpx.URL(path).copy_with(query=one.query.encode()) if one.query else path
                 response = await client.get(url, headers=one.headers)
                 assert response.status_code == 401, one.label
