@@ -36,6 +36,15 @@ async def bounded(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+def require_type(request: Request, types: frozenset[str] = JSON) -> None:
+    """Raises Problem `unsupported-media-type`."""
+    kind = media_type(request.headers.get("content-type"))
+    if kind not in types:
+        raise Problem("unsupported-media-type", "Content-Type: application/json is wanted")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem("unsupported-media-type", "Content-Encoding: none is read here")
+
+
 async def json_body(
     request: Request, decoder: msgspec.json.Decoder[T], types: frozenset[str] = JSON
 ) -> T:
@@ -43,11 +52,7 @@ async def json_body(
 
     Raises Problem, which names the field, and ClientDisconnect.
     """
-    kind = media_type(request.headers.get("content-type"))
-    if kind not in types:
-        raise Problem("unsupported-media-type", "Content-Type: application/json is wanted")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem("unsupported-media-type", "Content-Encoding: none is read here")
+    require_type(request, types)
     body = await bounded(request, LINE)
     try:
         return decoder.decode(body)

@@ -8,7 +8,7 @@ touches neither Redis nor RabbitMQ.
 
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -18,10 +18,11 @@ from starlette.types import Receive
 
 from api import identity
 from api.door import Door, Wish
-from api.identity import Credentials, Identity
+from api.identity import Credentials, Identity, by_session, session_expiry, session_of
 from api.limits import Rate
 from api.lists import EVERYONE
 from api.problems import Problem
+from api.session import Purposes
 from api.settings import Settings
 from api.streams import Streams
 from api.waits import Waits
@@ -84,6 +85,17 @@ class Facility:
             return identity.by_token(token, self.credentials, now)
         return identity.by_password(name, token, self.credentials, now)
 
+    def open_session(self, who: Identity, purposes: Purposes) -> tuple[str, int]:
+        """A value by which `in_session` knows who asks, and for how many seconds: it ends after 12
+        hours, with its credential, and when that is revoked. Raises CannotTell."""
+        now = time.time()
+        expires = session_expiry(who, now)
+        return session_of(who, self.credentials.secret, expires, purposes), int(expires - now)
+
+    def in_session(self, value: str, purposes: Purposes) -> Identity | None:
+        """Who has opened it, for the same purposes. Raises CannotTell."""
+        return by_session(value, self.credentials, time.time(), purposes)
+
     def user_of_key(self, api_key: str) -> User | None:
         """The user with this `cloudstack.api_key`, whose `secret_key` signs requests."""
         return self.credentials.users.by_api_key(api_key)
@@ -132,15 +144,16 @@ class Facility:
         )
         return Listing([decode_job(one.body) for one in found], total)
 
-    async def every(self, owner: str) -> AsyncIterator[Job]:
+    async def every(self, owner: str, *, live: bool = False) -> AsyncGenerator[Job, None]:
         """The owner's jobs (`*`: those of all owners, for admins), newest first, at most
-        LOOKED_AT_MAX; keep what is needed of each, a job may be 256 KiB long. Raises
-        StoreUnavailable."""
+        LOOKED_AT_MAX; `live`: those alone that have not ended. Keep what is needed of each, a job
+        may be 256 KiB long. Raises StoreUnavailable."""
         reader, sizes = self._reader, [CHUNK] * (LOOKED_AT_MAX // CHUNK)
+        index = "live" if live else "jobs"
         if owner == EVERYONE:
-            pages = reader.everyone.pages("jobs", None, sizes)
+            pages = reader.everyone.pages(index, None, sizes)
         else:
-            pages = reader.store.pages(owner, "jobs", None, sizes)
+            pages = reader.store.pages(owner, index, None, sizes)
         async with aclosing(pages):
             async for page in pages:
                 for one in page.jobs:

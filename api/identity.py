@@ -21,7 +21,7 @@ from api import seal, session
 from api.issuer import Issuer
 from api.problems import Problem, invalid
 from api.secret import Secret
-from api.session import COOKIE
+from api.session import BROWSER, COOKIE, SESSION_S, Purposes
 from api.ticket import right
 from jobcast.names import is_owner
 from notifier.users import User, Users, digest
@@ -115,7 +115,7 @@ def authenticate(
     if ticket is not None:
         return _by_ticket(ticket, by, now)
     value = cookie_parser(headers.get("cookie", "")).get(COOKIE)
-    return None if value is None else _by_cookie(value, by, now)
+    return None if value is None else by_session(value, by, now)
 
 
 def by_password(name: str, password: str, by: Credentials, now: float) -> Identity | None:
@@ -179,17 +179,36 @@ def basic_logins(credential: str) -> list[tuple[str, str]]:
     return [(name, token) for name, _, token in (text.rpartition(":"), text.partition(":"))]
 
 
-def _by_cookie(value: str, by: Credentials, now: float) -> Identity | None:
+def session_expiry(identity: Identity, now: float) -> int:
+    """When a session that is opened now ends: not after the credential that opens it."""
+    return int(min(now + SESSION_S, identity.expires_at or float("inf")))
+
+
+def session_of(
+    identity: Identity, secret: Secret, expires: int, purposes: Purposes = BROWSER
+) -> str:
+    """A session of the user, as `by_session` knows it. Raises CannotTell."""
+    user, hexes = identity.user, identity.token_sha256
+    if hexes:
+        return session.cookie(user, hexes, expires, purposes.own)
+    key = secret.value
+    return session.issued_cookie(user, identity.roles, key, expires, purposes.issued)
+
+
+def by_session(
+    value: str, by: Credentials, now: float, purposes: Purposes = BROWSER
+) -> Identity | None:
+    """The user of a session that was opened for the same purposes. Raises CannotTell."""
     sealed = seal.opened(value, now)
     if sealed is None:
         return None
     if session.is_issued(sealed):
-        if by.issuer is None or not sealed.made_with(by.secret.value, session.ISSUED_PURPOSE):
+        if by.issuer is None or not sealed.made_with(by.secret.value, purposes.issued):
             return None
         name, roles = session.issued(sealed)
         return Identity(name, roles, "cookie", "", sealed.expires)
     user = by.users.by_name(sealed.payload)
-    key = _sealed_by(sealed, user, session.PURPOSE)
+    key = _sealed_by(sealed, user, purposes.own)
     if user is None or key is None:
         return None
     return Identity(user.name, user.roles, "cookie", key, sealed.expires)

@@ -36,6 +36,7 @@ REFUSALS: Final = {401: "unauthorized", 403: "forbidden", 429: "too-many-request
 WORDS: Final = frozenset(
     {"v1", "jobs", "events", "session", "tickets", "records", "cancel", "metrics"}
     | {"api", "v2", "management-server", "netapp-guide"}
+    | {"clm", "rpc"}
 )
 
 Pairs = tuple[tuple[bytes, bytes], ...]

@@ -1,4 +1,4 @@
-"""The session cookie of browsers, valid on every replica without state.
+"""Sessions, valid on every replica without state: the cookie of browsers, the tokens of dialects.
 
 Of a user of the users file it says `<user>`, and its key is the hash of the token that opened the
 session: nothing but that file has to be shared, a restart changes nothing, and rotating the token
@@ -7,7 +7,7 @@ ends its sessions. Of an issuer's user it says `<roles>!<user>` and its key is t
 """
 
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from api import seal
 
@@ -18,13 +18,29 @@ ISSUED_PURPOSE: Final = b"jobcast session of an issuer's user 1"
 MARK: Final = "!"  # in no name and no role
 
 
-def cookie(user: str, token_sha256: str, expires: int) -> str:
+class Purposes(NamedTuple):
+    """What the value is for: of a user of the users file, and of an issuer's user."""
+
+    own: bytes
+    issued: bytes
+
+
+BROWSER: Final = Purposes(PURPOSE, ISSUED_PURPOSE)
+
+
+def cookie(user: str, token_sha256: str, expires: int, purpose: bytes = PURPOSE) -> str:
     """`expires` in seconds since 1970."""
-    return seal.seal(user, bytes.fromhex(token_sha256), PURPOSE, expires)
+    return seal.seal(user, bytes.fromhex(token_sha256), purpose, expires)
 
 
-def issued_cookie(user: str, roles: Collection[str], key: bytes, expires: int) -> str:
-    return seal.seal(f"{'+'.join(roles)}{MARK}{user}", key, ISSUED_PURPOSE, expires)
+def issued_cookie(
+    user: str,
+    roles: Collection[str],
+    key: bytes,
+    expires: int,
+    purpose: bytes = ISSUED_PURPOSE,
+) -> str:
+    return seal.seal(f"{'+'.join(roles)}{MARK}{user}", key, purpose, expires)
 
 
 def is_issued(value: seal.Sealed) -> bool:

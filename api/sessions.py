@@ -7,11 +7,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api import audit
-from api.identity import Identity, identity_of
+from api.identity import identity_of, session_expiry, session_of
 from api.manners import under_tls
 from api.problems import unauthorized
 from api.secret import Secret
-from api.session import COOKIE, SESSION_S, cookie, issued_cookie
+from api.session import COOKIE
 from jobcast.job import timestamp
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -38,7 +38,7 @@ class Sessions:
         if identity.by == "cookie":
             raise unauthorized("Authorization: a token is wanted")
         now = time.time()
-        expires = int(min(now + SESSION_S, identity.expires_at or float("inf")))
+        expires = session_expiry(identity, now)
         body = {
             "user": identity.user,
             "roles": list(identity.roles),
@@ -47,7 +47,7 @@ class Sessions:
         response = JSONResponse(body, headers=NO_STORE)
         response.set_cookie(
             COOKIE,
-            self._value(identity, expires),
+            session_of(identity, self._secret, expires),
             max_age=max(0, expires - int(now)),
             httponly=True,
             samesite="strict",
@@ -63,9 +63,3 @@ class Sessions:
         user = identity_of(request.scope).user
         audit.controlled(user, "session-close", user)
         return response
-
-    def _value(self, identity: Identity, expires: int) -> str:
-        hexes = identity.token_sha256
-        if hexes:
-            return cookie(identity.user, hexes, expires)
-        return issued_cookie(identity.user, identity.roles, self._secret.value, expires)

@@ -14,6 +14,8 @@ from jobcast.errors import BadSetting
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 SECRET: Final = re.compile(r"\A[A-Za-z0-9_-]{22,128}\Z")
+CISCO_FINISHED = ("not-found", "complete")
+"""What getAsyncOperationStatus answers of a job that has ended."""
 AMQP_SCHEMES = ("amqp", "amqps")
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 
@@ -43,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...] = ()
     waits_per_user: int = 1_000
     dialects: tuple[str, ...] = tuple(DIALECTS)
+    cisco_finished: str = CISCO_FINISHED[0]
 
     @property
     def service_user(self) -> str:
@@ -74,6 +77,7 @@ def read(values: Mapping[str, str]) -> Settings:
         waits_per_user=env.integer("JOBCAST_WAITS_PER_USER", 1_000, low=1, high=1_000_000),
         cors_origins=_origins(env),
         dialects=env.names("JOBCAST_DIALECTS", tuple(DIALECTS)),
+        cisco_finished=env.choice("JOBCAST_CISCO_FINISHED", CISCO_FINISHED),
         management_url=_management(env),
         **_authority(env),
         **_jwt(env),

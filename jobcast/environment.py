@@ -64,6 +64,11 @@ class Environment:
             name, default, parse, f"a comma-separated choice of {', '.join(default)} or {NONE}"
         )
 
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        """One of these; the first is the default."""
+        words = {word: word for word in allowed}
+        return self._parsed(name, allowed[0], words.__getitem__, " or ".join(allowed))
+
     def url(self, name: str, default: str, *, schemes: tuple[str, ...]) -> str:
         """A URL with a host. Its password is left out of the error."""
         value = self.text(name, default)

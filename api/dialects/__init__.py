@@ -18,6 +18,7 @@ Made = Callable[["Facility"], Sequence[BaseRoute]]
 
 DIALECTS: Final[Mapping[str, str]] = {
     "netapp": "api.dialects.netapp.served",
+    "cisco": "api.dialects.cisco.mount",
 }
 """What each is called in `JOBCAST_DIALECTS`, and the module that has its `routes`: a `Made`."""
 

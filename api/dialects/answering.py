@@ -35,6 +35,14 @@ EXPECTED: Final = (
 log = logging.getLogger(__name__)
 
 
+def problem_of(error: Exception) -> Problem:
+    """What is to be said of it; one that nobody has thought of is logged with its traceback."""
+    if isinstance(error, EXPECTED):
+        return translated(error)
+    log.error("a request could not be answered", exc_info=error)
+    return Problem("internal-error")
+
+
 def answering(handler: Handler, words: InItsWords) -> Handler:
     """An endpoint that answers with what `handler` answers, or with `words` for what it raises:
     a Problem of `api.problems` (`internal-error` for what nobody has thought of)."""
@@ -44,11 +52,8 @@ def answering(handler: Handler, words: InItsWords) -> Handler:
             return await handler(request)
         except (ClientDisconnect, ClientGone):
             return Response()  # to nobody
-        except EXPECTED as error:
-            problem = translated(error)
-        except Exception:
-            log.exception("a request could not be answered")
-            problem = Problem("internal-error")
+        except Exception as error:
+            problem = problem_of(error)
         refuse(request.scope, problem.name)
         return words(request, problem)
 
