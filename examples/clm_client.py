@@ -13,7 +13,6 @@ file, on httpx alone: copy it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import count
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import httpx
@@ -137,12 +136,10 @@ class LicenseManager:
         self.token = self.login(**self._login)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
 
     def login(self, username: str, password: str) -> UserToken:

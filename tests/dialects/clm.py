@@ -1,0 +1,55 @@
+"""A user's License Manager, and an executor that reports on their jobs."""
+
+import uuid
+from typing import Any, NamedTuple
+
+import httpx
+
+from examples.clm_client import ClmJob, LicenseManager
+from tests.eventually import eventually
+from tests.logins import Login
+
+
+class Executor:
+    """Reports over HTTP on the jobs of one owner."""
+
+    def __init__(self, url: str, login: Login, owner: str) -> None:
+        self._http = httpx.Client(base_url=url, headers=login.headers)
+        self._owner = owner
+
+    def close(self) -> None:
+        self._http.close()
+
+    def report(self, word: str, *jobs: str, **data: Any) -> None:
+        events = [
+            {
+                "specversion": "1.0",
+                "id": uuid.uuid4().hex,
+                "source": "/tests",
+                "type": f"job.{word}",
+                "subject": job,
+                "owner": self._owner,
+                "data": data,
+            }
+            for job in jobs
+        ]
+        response = self._http.post("/v1/events", json=events)
+        assert response.status_code == 202, response.text
+
+
+class Clm(NamedTuple):
+    """`manager` is logged in as `login`; `executor` reports on that user's jobs."""
+
+    manager: LicenseManager
+    executor: Executor
+    login: Login
+
+    async def until(self, job: str, **wanted: Any) -> ClmJob:
+        """The record of the job, once it says all that."""
+
+        def there() -> ClmJob | None:
+            found = self.manager.getAsyncOperationJobRecords(job)
+            told = found is not None and all(getattr(found, n) == v for n, v in wanted.items())
+            return found if told else None
+
+        return await eventually(there)
