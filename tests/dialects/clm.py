@@ -1,13 +1,19 @@
 """A user's License Manager, and an executor that reports on their jobs."""
 
 import uuid
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Final, NamedTuple
 
 import httpx
 
-from examples.clm_client import ClmJob, LicenseManager
+from deploy.stack import Stack
+from examples.clm_client import ClmJob, LicenseManager, Pagination, Status
 from tests.eventually import eventually
-from tests.logins import Login
+from tests.logins import Login, Logins
+
+UNKNOWN: Final = "unknown-job"
+FIRST: Final = Pagination(0, -1)
 
 
 class Executor:
@@ -53,3 +59,14 @@ class Clm(NamedTuple):
             return found if told else None
 
         return await eventually(there)
+
+
+@contextmanager
+def logged_in(stack: Stack, logins: Logins, login: Login) -> Iterator[Clm]:
+    executor = Executor(stack.urls[0], logins.executor, login.name)
+    with LicenseManager(stack.urls[0], login.name, login.token) as manager, closing(executor):
+        yield Clm(manager, executor, login)
+
+
+def ok(status: Status) -> None:
+    assert (status.errorCode, status.errorName, status.errorMessage) == (0, "SUCCESS", "")

@@ -6,9 +6,17 @@ import pytest
 from starlette.datastructures import Headers, QueryParams
 
 from api.gate import same_origin
-from api.identity import Identity, by_password, holds, read_owner
+from api.identity import (
+    Identity,
+    by_password,
+    by_session,
+    holds,
+    read_owner,
+    session_expiry,
+    session_of,
+)
 from api.problems import Problem
-from api.session import COOKIE, cookie
+from api.session import COOKIE, Purposes, cookie
 from api.ticket import Right
 from api.users import remove_user, rotate_token
 from notifier.users import digest
@@ -40,6 +48,30 @@ def test_a_session_cookie_opens(alice: Alice) -> None:
     assert (opened.expires_at, opened.token_sha256) == (1, digest(alice.token))
     rotate_token(alice.path, "al:ice")
     assert alice.who(cookie=value) is None
+
+
+OTHER = Purposes(b"other", b"other of an issuer")
+
+
+def test_a_session_is_for_its_purposes_and_ends_with_its_token(alice: Alice) -> None:
+    who = alice.identity(authorization=f"Bearer {alice.token}")
+    assert who is not None
+    for purposes, others in ((OTHER, None), (None, OTHER)):
+        own = {} if purposes is None else {"purposes": purposes}
+        another = {} if others is None else {"purposes": others}
+        value = session_of(who, alice.by.secret, 10, **own)
+        found = by_session(value, alice.by, 9, **own)
+        assert found is not None
+        assert (found.user, found.expires_at) == ("al:ice", 10)
+        assert by_session(value, alice.by, 10, **own) is None
+        assert by_session(value, alice.by, 9, **another) is None
+    rotate_token(alice.path, "al:ice")
+    assert by_session(value, alice.by, 9) is None
+
+
+def test_a_session_lasts_12_hours_and_not_longer_than_what_opens_it() -> None:
+    assert session_expiry(Identity("a", (), "token", "x"), 1_000) == 1_000 + 43_200
+    assert session_expiry(Identity("a", (), "jwt", "", 1_060.5), 1_000) == 1_060
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
     assert (settings.streams_per_user, settings.streams_max) == (5000, 10000)
     assert settings.partitions == 1
     assert settings.service_user == "guest"
+    assert settings.cisco_finished == "not-found"
 
 
 def test_the_services_own_user_is_that_of_the_amqp_url() -> None:
@@ -35,6 +36,7 @@ def test_the_services_own_user_is_that_of_the_amqp_url() -> None:
         ("JOBCAST_STREAMS_MAX", "many"),
         ("JOBCAST_PARTITIONS", "0"),
         ("JOBCAST_WAITS_PER_USER", "0"),
+        ("JOBCAST_CISCO_FINISHED", "gone"),
         ("JOBCAST_MANAGEMENT_URL", "amqp://x"),
         ("JOBCAST_AUTHORITY_PORT", "x"),
         ("JOBCAST_JWT_ISSUER", "https://issuer.example"),

@@ -22,6 +22,7 @@ def test_what_is_empty_or_absent_is_the_default() -> None:
         assert environment.number("X", 0.5, low=1, high=9) == 0.5
         assert environment.flag("X", True) is True
         assert environment.names("X", ("a", "b")) == ("a", "b")
+        assert environment.choice("X", ("a", "b")) == "a"
         assert environment.url("X", "amqp://h/", schemes=("amqp",)) == "amqp://h/"
 
 
@@ -31,6 +32,7 @@ def test_values_are_read() -> None:
     assert read("/a/b").path("X", Path()) == Path("/a/b")
     assert read(" 9 ").integer("X", 7, low=1, high=9) == 9
     assert read("1.5").number("X", 7, low=1, high=9) == 1.5
+    assert read(" b ").choice("X", ("a", "b")) == "b"
     assert read(" b , a,").names("X", ("a", "b", "c")) == ("b", "a")
     assert read("amqps://u:p@[::1]:5671/v").url("X", "", schemes=("amqp", "amqps")).endswith("/v")
 
@@ -54,6 +56,12 @@ def test_an_integer_out_of_bounds_is_refused(text: str) -> None:
 def test_a_number_out_of_bounds_is_refused(text: str) -> None:
     with pytest.raises(BadSetting, match=f"^X={text}: a number from 1 to 9 is wanted$"):
         read(text).number("X", 7, low=1, high=9)
+
+
+@pytest.mark.parametrize("text", ["c", "A", "a,b"])
+def test_a_choice_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadSetting, match=f"^X={text}: a or b is wanted$"):
+        read(text).choice("X", ("a", "b"))
 
 
 @pytest.mark.parametrize("text", ["maybe", "2", "truee"])
