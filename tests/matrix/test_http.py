@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import httpx
 import pytest
 
+from tests.matrix import rpc
 from tests.matrix.cast import STRANGER
 from tests.matrix.policy import KINDS, Http, mentions, read
 from tests.matrix.scene import SEEN, Scene, filled, pairs, problem
@@ -107,7 +108,8 @@ def _attempt(
         headers = {"Content-Type": "application/json"} | headers
     words = ("/v1/jobs", "/v1/records", "/management-server/jobs")
     shows = any(word in path for word in words) or "GET /v1/events" in row.request
-    sees = wanted in {"200", "202", "200 snapshot", "200 live"} and shows
+    shows = shows or "listPersistentIDStatus" in (row.body or "")
+    sees = wanted in {"200", "202", "200 snapshot", "200 live", "SUCCESS"} and shows
     seen = frozenset({shown} if sees and shown else ())
     return Attempt(label, path, headers | row.headers, body, wanted, seen)
 
@@ -124,7 +126,8 @@ async def answer(client: httpx.AsyncClient, row: Http, one: Attempt) -> tuple[st
         body = (await response.aread()).decode()
     finally:
         await response.aclose()
-    return f"{response.status_code}{problem(body)}", frozenset(SEEN.findall(body))
+    said = rpc.told(body) or f"{response.status_code}{problem(body)}"
+    return said, frozenset(SEEN.findall(body))
 
 
 async def stream(response: httpx.Response, wanted: str, *, feed: bool) -> str:

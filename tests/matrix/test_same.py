@@ -53,6 +53,18 @@ CHANGES: Final[dict[str, Change]] = {
 }
 
 
+RPC: Final = {
+    "getAsyncOperationJobRecords": '"job_id":"{}"',
+    "getAsyncOperationStatus": '"taskID":"{}"',
+    "killAsyncOperation": '"job_id":"{}"',
+    "setAsyncOperationJobComment": '"job_id":"{}","comment":"x"',
+    "deleteAsyncOperationJobRecords": '"job_ids":["{}"]',
+    "addPersistentIDStatus": '"pidStatus":{"jobId":"{}","id":"t"}',
+    "listPersistentIDStatus": '"id":"{}","pageinfo":{"offset":0,"max":-1}',
+}
+"""Functions of Cisco License Manager, with their parameters."""
+
+
 class Answer(NamedTuple):
     """All that a client can see of it, but for the job's id and what is random in any answer."""
 
@@ -139,6 +151,26 @@ async def test_to_change_a_foreign_job_costs_what_an_unknown_one_does_and_tells_
         assert (await asyncio.wait_for(published.get(), 10)).header.properties.correlation_id == (
             "last"
         )
+
+
+@pytest.mark.parametrize("method", RPC)
+async def test_over_json_rpc_a_foreign_job_and_an_unknown_one_answer_and_cost_the_same(
+    scene: Scene, redis: Redis, method: str
+) -> None:
+    for me, other in (("alice", "alice.x"), ("carol", "alice"), ("admin", "alice")):
+        found: dict[Kind, Answer] = {}
+        kinds: tuple[Kind, ...] = ("foreign", "unknown")
+        for kind in kinds:
+            _, job = scene.job(me, other, kind)
+            params = f"{{{RPC[method].replace('{}', job)}}}"
+            body = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'
+            async with httpx.AsyncClient(
+                base_url=scene.url, headers=scene.by("bearer", me)
+            ) as client:
+                found[kind] = await ask(client, redis, ("POST", "/clm/rpc", body), job)
+        assert found["foreign"] == found["unknown"], (me, other)
+        assert found["foreign"].status == 200
+        assert found["foreign"].calls.total() > 0
 
 
 @asynccontextmanager

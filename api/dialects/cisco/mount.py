@@ -29,7 +29,6 @@ from api.manners import REFUSALS, refuse, under_tls
 from api.problems import KINDS, Problem
 from jobcast.reasons import explain
 
-PATH: Final = "/clm/rpc"
 PREFIX: Final = "LicenseManager."
 BODY_MAX: Final = 262_144
 TIME_S: Final = 30.0
@@ -56,7 +55,7 @@ TOO_MUCH: Final = Fault(
 
 
 def routes(facility: Facility) -> Sequence[Route]:
-    return [Route(PATH, answering(Mount(facility).answer, said), methods=["POST"])]
+    return [Route("/clm/rpc", answering(Mount(facility).answer, said), methods=["POST"])]
 
 
 class Mount:
@@ -150,7 +149,7 @@ def _written_down(call: Call, turn: Turn, problem: Problem | None) -> None:
     if problem is not None and KINDS[problem.name].status in REFUSALS:
         who = None if turn.by is None else turn.by.user
         method = call.method.removeprefix(PREFIX)  # one of ours: others are not asked who calls
-        audit.refused(who, "http", f"POST {PATH} {method}", problem.name)
+        audit.refused(who, "http", f"POST /clm/rpc {method}", problem.name)
 
 
 def _response(body: bytes, status_code: int = 200, headers: Mapping[str, str] = {}) -> Response:

@@ -1,11 +1,14 @@
 """The mappings of the Cisco dialect, over everything that the native model can say."""
 
+import asyncio
 from itertools import product
+from typing import cast
 
 import msgspec
 import pytest
 
 from api.dialects.cisco import rpc
+from api.dialects.cisco.deletion import AT_ONCE, Deletion
 from api.dialects.cisco.functions import FUNCTIONS
 from api.dialects.cisco.mount import CODES
 from api.dialects.cisco.objects import (
@@ -18,7 +21,10 @@ from api.dialects.cisco.objects import (
     progress,
     status,
 )
-from api.problems import KINDS
+from api.dialects.cisco.turn import Turn
+from api.facility import Facility
+from api.identity import Identity
+from api.problems import KINDS, Problem, unavailable
 from jobcast.change import Record
 from jobcast.job import FINAL, OUTCOMES, Job, JobError, Status
 
@@ -154,3 +160,44 @@ def test_the_signatures_are_those_of_the_guide() -> None:
         "listPersistentIDStatusByGroup": ["token", "jobGroup", "pageinfo"],
         "setAsyncOperationJobComment": ["token", "job_id", "comment"],
     }
+
+
+class Failing:
+    """A facility that can delete nothing: RabbitMQ is away."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def carry_out(self, _: Identity, __: str, job_id: str, ___: object) -> None:
+        self.asked.append(job_id)
+        await asyncio.sleep(0)
+        raise unavailable("rabbitmq is away") if job_id != "unknown" else Problem("job-not-found")
+
+
+def turn(left_s: float) -> Turn:
+    found = Turn(ends=asyncio.get_running_loop().time() + left_s, bearer=None, tls=False)
+    found.by = Identity("alice", ("subscriber",), "token", "")
+    return found
+
+
+async def test_what_keeps_one_job_from_being_deleted_keeps_the_rest_from_being_tried() -> None:
+    facility = Failing()
+    names = ["unknown", *(f"j-{n}" for n in range(100))]
+    deletion = Deletion(cast("Facility", facility), turn(60))
+    await deletion.run(names)
+    assert len(facility.asked) <= AT_ONCE + 1
+    items = deletion.items(names)
+    assert [item.id for item in items] == names
+    assert items[0].error_code is Code.JOB_ID_NOT_FOUND
+    assert {item.error_code for item in items[1:]} == {Code.INTERNAL}
+    with pytest.raises(Problem, match="unavailable"):
+        await Deletion(cast("Facility", facility), turn(60)).run(names[1:])
+
+
+async def test_nothing_is_deleted_once_the_time_of_the_request_is_over() -> None:
+    facility = Failing()
+    deletion = Deletion(cast("Facility", facility), turn(0))
+    await deletion.run(["a", "b"])
+    assert [item.error_code for item in deletion.items(["a", "b"])] == [Code.INTERNAL] * 2
+    assert "too long" in deletion.items(["a"])[0].error_message
+    assert not facility.asked
