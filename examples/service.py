@@ -26,6 +26,7 @@ from jobcast import Client, Reporter, ServiceError
 
 OPERATION = "count-primes"
 BELOW_MAX = 3_000_000
+DIGITS_MAX = 10
 WAITING_MAX = 1_000
 WORKERS = 2
 PARTS = 20
@@ -159,7 +160,7 @@ async def members(request: Request) -> dict[str, Any]:
 async def started(request: Request, below: Any) -> str:
     """The id of the job. What can be seen to be wrong at once is a 400, and no job."""
     text, service = str(below), cast("Service", request.app.state.service)
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= BELOW_MAX:
+    if text.isascii() and text.isdigit() and len(text) < DIGITS_MAX and int(text) <= BELOW_MAX:
         return await service.start(int(text))
     raise HTTPException(400, f"below: an integer from 0 to {BELOW_MAX} is wanted")
 
