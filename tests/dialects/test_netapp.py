@@ -3,12 +3,15 @@
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import requests
 
+from deploy.stack import Stack
 from tests.dialects.netapp_client import Client, Guide, Modules, Server
 from tests.dialects.netapp_world import World
 from tests.logins import Login
@@ -209,3 +212,23 @@ def test_every_refusal_has_the_error_body(
 def test_an_executor_may_not_read(world: World, server: Server) -> None:
     answer = Modules(server, world.logins.executor).get()
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+
+
+def test_who_asks_too_often_is_told_so_in_json(
+    session_stack: Stack, subscriber: Login, tmp_path: Path
+) -> None:
+    layout = msgspec.structs.replace(
+        session_stack.layout,
+        folder=tmp_path,
+        notifiers=0,
+        http_ports=(0,),
+        authority_port=None,
+        env={"JOBCAST_REQUESTS_PER_S": "1"},
+    )
+    with Stack(layout) as slow:
+        modules = Modules(Server(slow.urls[0]), subscriber)
+        answers = [modules.get("/any") for _ in range(20)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {404, 429}
+    assert {answer.json()["error"]["code"] for answer in refused} == {"too-many-requests"}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Struct
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -80,7 +81,7 @@ class NetApp:
     async def read_job(self, request: Request) -> Response:
         who = await self._entered(request)
         owner = read_owner(request.scope, request.query_params)
-        key, hold_s = request.path_params["key"], _hold_s(request)
+        key, hold_s = request.path_params["key"], held_s(request.query_params)
         if hold_s:
             job = await self._facility.ended(who, key, hold_s, request.receive, owner=owner)
         else:
@@ -178,9 +179,9 @@ def _answer(body: dict[str, Any]) -> Response:
     return Response(msgspec.json.encode(body), headers=headers, media_type="application/json")
 
 
-def _hold_s(request: Request) -> float:
-    """Seconds, 0 for an answer at once. Raises Problem."""
-    text = request.query_params.get("return_timeout") or "0"
+def held_s(query: QueryParams) -> float:
+    """How long an answer may be held back, in seconds; 0 for not at all. Raises Problem."""
+    text = query.get("return_timeout") or "0"
     if NUMBER.fullmatch(text) and float(text) <= TIMEOUT_MAX_S:
         return min(float(text), HELD_MAX_S)
     raise invalid("return_timeout", f"a number of seconds from 0 to {TIMEOUT_MAX_S}")

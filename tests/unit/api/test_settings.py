@@ -35,6 +35,7 @@ def test_the_services_own_user_is_that_of_the_amqp_url() -> None:
         ("JOBCAST_STREAMS_PER_USER", "0"),
         ("JOBCAST_STREAMS_MAX", "many"),
         ("JOBCAST_PARTITIONS", "0"),
+        ("JOBCAST_DIALECTS", "netapp,fax"),
         ("JOBCAST_WAITS_PER_USER", "0"),
         ("JOBCAST_CISCO_FINISHED", "gone"),
         ("JOBCAST_MANAGEMENT_URL", "amqp://x"),
