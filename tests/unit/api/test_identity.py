@@ -1,6 +1,6 @@
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.datastructures import Headers, QueryParams
@@ -15,12 +15,13 @@ from api.identity import (
     session_expiry,
     session_of,
 )
+from api.issuer import Issuer
 from api.problems import Problem
 from api.session import COOKIE, Purposes, cookie
 from api.ticket import Right
 from api.users import remove_user, rotate_token
 from notifier.users import digest
-from tests.unit.api.door import Alice
+from tests.unit.api.door import Alice, credentials
 
 
 @pytest.fixture
@@ -67,6 +68,18 @@ def test_a_session_is_for_its_purposes_and_ends_with_its_token(alice: Alice) -> 
         assert by_session(value, alice.by, 9, **another) is None
     rotate_token(alice.path, "al:ice")
     assert by_session(value, alice.by, 9) is None
+
+
+def test_a_session_of_an_issuers_user_is_for_its_purposes_too(alice: Alice) -> None:
+    by = credentials(alice.path, cast("Issuer", object()))
+    who = Identity("carol", ("subscriber", "executor"), "jwt", "", 60)
+    value = session_of(who, by.secret, 10, OTHER)
+    found = by_session(value, by, 9, OTHER)
+    assert found is not None
+    assert (found.user, found.roles, found.expires_at) == ("carol", ("subscriber", "executor"), 10)
+    assert by_session(value, by, 9) is None
+    assert by_session(value, by, 10, OTHER) is None
+    assert by_session(value, alice.by, 9, OTHER) is None  # there is no issuer any more
 
 
 def test_a_session_lasts_12_hours_and_not_longer_than_what_opens_it() -> None:
