@@ -7,9 +7,9 @@ import sys
 
 from api.serve import run
 from api.settings import Settings, read
-from api.users import add_user, remove_user, rotate_token
+from api.users import add_user, new_keys, remove_user, rotate_token
 from jobcast.errors import BadSetting
-from notifier.users import ROLES, BadUsersFile, load
+from notifier.users import ROLES, BadUsersFile, Keys, User, load
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,16 +37,29 @@ def edit(settings: Settings, options: argparse.Namespace) -> None:
     # In the shell of somebody who reports or subscribes, the URL has their own login.
     known = {user.name for user in load(path)} if path.exists() else set[str]()
     reserved = {settings.service_user} - known
+    keys = new_keys() if getattr(options, "cloudstack", False) else None
     match options.action:
         case "add":
-            print(add_user(path, options.name, options.role, reserved))
+            show(add_user(path, options.name, options.role, reserved, keys), keys)
         case "remove":
             remove_user(path, options.name, reserved)
         case "rotate":
-            print(rotate_token(path, options.name, reserved))
+            show(rotate_token(path, options.name, reserved, keys), keys)
         case "list":
             for user in load(path, reserved):
-                print(f"{user.name}  {', '.join(user.roles)}  tokens: {len(user.token_sha256)}")
+                print(described(user))
+
+
+def show(token: str, keys: Keys | None) -> None:
+    """The keys as CloudStack's clients have them in their configuration."""
+    print(token)
+    if keys is not None:
+        print(f"key = {keys.api_key}\nsecret = {keys.secret_key}")
+
+
+def described(user: User) -> str:
+    told = f"{user.name}  {', '.join(user.roles)}  tokens: {len(user.token_sha256)}"
+    return told if user.cloudstack is None else f"{told}  cloudstack keys"
 
 
 def _stopped(line: str) -> int:
@@ -64,8 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--role", action="extend", nargs="+", choices=ROLES, required=True)
     remove = actions.add_parser("remove", help="remove a user")
     remove.add_argument("name")
-    rotate = actions.add_parser("rotate", help="print a new token in place of the old ones")
+    rotate = actions.add_parser(
+        "rotate", help="print a new token in place of the old ones; CloudStack keys go too"
+    )
     rotate.add_argument("name")
+    for action in (add, rotate):
+        action.add_argument(
+            "--cloudstack",
+            action="store_true",
+            help="print new keys for clients that sign CloudStack requests as well, once",
+        )
     actions.add_parser("list", help="names and roles")
     return parser
 

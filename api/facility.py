@@ -135,12 +135,19 @@ class Facility:
         return _there(found, job_id)
 
     async def listed(
-        self, owner: str, *, offset: int, limit: int, oldest_first: bool = False
+        self,
+        owner: str,
+        *,
+        offset: int,
+        limit: int,
+        oldest_first: bool = False,
+        live: bool = False,
     ) -> Listing:
-        """By place in the order of creation; costs the same wherever it begins. `total` may count
-        a few that have just expired. Raises StoreUnavailable."""
+        """By place in the order of creation; costs the same wherever it begins. `live`: of those
+        that have not ended. `total` may count a few that have just expired. Raises
+        StoreUnavailable."""
         found, total = await self._reader.store.slice(
-            owner, offset=offset, limit=limit, oldest_first=oldest_first
+            owner, _index(live), offset=offset, limit=limit, oldest_first=oldest_first
         )
         return Listing([decode_job(one.body) for one in found], total)
 
@@ -149,7 +156,7 @@ class Facility:
         LOOKED_AT_MAX; `live`: those alone that have not ended. Keep what is needed of each, a job
         may be 256 KiB long. Raises StoreUnavailable."""
         reader, sizes = self._reader, [CHUNK] * (LOOKED_AT_MAX // CHUNK)
-        index = "live" if live else "jobs"
+        index = _index(live)
         if owner == EVERYONE:
             pages = reader.everyone.pages(index, None, sizes)
         else:
@@ -180,6 +187,10 @@ class Facility:
                 raise JobNotFound(job_id) if count is None else JobGone(count.deleted)
             await records.of_job(owner, job_id, count, window)
         return [RECORD.decode(one) for one in window.records], window.total
+
+
+def _index(live: bool) -> str:
+    return "live" if live else "jobs"
 
 
 def _there(found: Snapshot | Gone | None, job_id: str) -> Job:

@@ -33,14 +33,15 @@ REPORTS: Final = "executor"
 class Identity(msgspec.Struct, frozen=True):
     """Who asks, and by what.
 
-    `token_sha256`: hash of the token behind the credential, empty for an issuer's user.
+    `token_sha256`: hash of the token (or secret key) behind the credential, empty for an issuer's
+    user.
     `expires_at`: seconds since 1970, None for a credential that does not expire by itself.
     `job`, `owner`: the one job that a ticket opens, and whose it is; None for all else.
     """
 
     user: str
     roles: Collection[str]
-    by: Literal["token", "jwt", "cookie", "ticket"]
+    by: Literal["token", "jwt", "cookie", "ticket", "key"]
     token_sha256: str
     expires_at: float | None = None
     job: str | None = None
@@ -132,7 +133,7 @@ def holds(identity: Identity, users: Users, now: float) -> bool:
     if not identity.token_sha256:
         return True  # the issuer's word counts until it expires
     user = users.by_name(identity.user)
-    if user is None or identity.token_sha256 not in _hashes(user):
+    if user is None or identity.token_sha256 not in (*_hashes(user), *_hashes_of_keys(user)):
         return False
     lent = {"admin"} if identity.owner not in {None, identity.user} else set()
     return all(role in user.roles or "admin" in user.roles for role in {*identity.roles, *lent})
@@ -159,6 +160,12 @@ def by_token(token: str, by: Credentials, now: float) -> Identity | None:
     if claims is None:
         return None
     return Identity(claims.user, claims.roles, "jwt", "", claims.expires_at)
+
+
+def by_keys(user: User) -> Identity:
+    """The user whose `cloudstack.secret_key` has signed the request."""
+    (key,) = _hashes_of_keys(user)
+    return Identity(user.name, user.roles, "key", key)
 
 
 def _by_basic(credential: str, by: Credentials, now: float) -> Identity | None:
@@ -237,6 +244,11 @@ def _sealed_by(sealed: seal.Sealed, user: User | None, purpose: bytes) -> str | 
         if sealed.made_with(bytes.fromhex(hexes), purpose):
             return hexes
     return None
+
+
+def _hashes_of_keys(user: User) -> list[str]:
+    """Of the one secret key, if there is one. It opens the door and seals nothing."""
+    return [] if user.cloudstack is None else [digest(user.cloudstack.secret_key)]
 
 
 def _hashes(user: User) -> list[str]:

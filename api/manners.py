@@ -32,10 +32,16 @@ PREFLIGHT: Final = {
     "Access-Control-Max-Age": "600",
     "Vary": "Access-Control-Request-Method, Access-Control-Request-Headers",
 }
-REFUSALS: Final = {401: "unauthorized", 403: "forbidden", 429: "too-many-requests"}
+REFUSALS: Final = {
+    401: "unauthorized",
+    403: "forbidden",
+    429: "too-many-requests",
+    531: "forbidden",  # in CloudStack's words
+}
 WORDS: Final = frozenset(
     {"v1", "jobs", "events", "session", "tickets", "records", "cancel", "metrics"}
     | {"api", "v2", "management-server", "netapp-guide"}
+    | {"client"}
     | {"clm", "rpc"}
 )
 

@@ -1,7 +1,7 @@
 """Editing `users.toml`, from the command line (docs/protocol.md § 10).
 
 Promises: an edit is atomic, leaves other entries as they are written, and mode 0600. Never: stores
-or logs a token; a new one is given to the caller once.
+or logs a token, or logs a secret key; a new one is given to the caller once.
 """
 
 import fcntl
@@ -13,15 +13,28 @@ import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from notifier.users import GUEST, ROLES, bad_name, digest, load, parse
+import msgspec
+
+from notifier.users import GUEST, ROLES, Keys, bad_name, digest, load, parse
 
 BLOCK: Final = re.compile(r"^(?=[ \t]*\[\[[ \t]*user[ \t]*\]\])", re.MULTILINE)
 TOKENS: Final = re.compile(r"^([ \t]*token_sha256[ \t]*=[ \t]*)\[[^\]]*\]", re.MULTILINE)
+KEYS: Final = re.compile(r"^[ \t]*cloudstack[ \t]*=[ \t]*\{[^}\n]*\}[^\n]*(?:\n|\Z)", re.MULTILINE)
 
 
-def add_user(path: Path, name: str, roles: Sequence[str], reserved: Collection[str] = GUEST) -> str:
+def new_keys() -> Keys:
+    return Keys(secrets.token_urlsafe(48), secrets.token_urlsafe(48))
+
+
+def add_user(
+    path: Path,
+    name: str,
+    roles: Sequence[str],
+    reserved: Collection[str] = GUEST,
+    keys: Keys | None = None,
+) -> str:
     """Adds an entry, making the file if there is none, and returns the new user's token.
 
     Raises BadUsersFile, ValueError for a name or role that is not allowed or a name that is taken.
@@ -32,7 +45,10 @@ def add_user(path: Path, name: str, roles: Sequence[str], reserved: Collection[s
         raise ValueError(problem)
     token = secrets.token_urlsafe(32)
     listed = ", ".join(f'"{role}"' for role in dict.fromkeys(roles))
-    block = f'[[user]]\nname = "{name}"\nroles = [{listed}]\ntoken_sha256 = ["{digest(token)}"]\n'
+    block = (
+        f'[[user]]\nname = "{name}"\nroles = [{listed}]\n'
+        f'{_line(keys)}token_sha256 = ["{digest(token)}"]\n'
+    )
     with _editing(path, reserved) as blocks:
         if name in _names(blocks):
             raise ValueError(f"{name} is there already; user rotate gives a new token")
@@ -46,15 +62,30 @@ def remove_user(path: Path, name: str, reserved: Collection[str] = GUEST) -> Non
         del blocks[_place(blocks, name)]
 
 
-def rotate_token(path: Path, name: str, reserved: Collection[str] = GUEST) -> str:
-    """A new token in place of all that the user has; sessions end with the old ones."""
+def rotate_token(
+    path: Path, name: str, reserved: Collection[str] = GUEST, keys: Keys | None = None
+) -> str:
+    """A new token in place of all that the user has; sessions end with the old ones. The user's
+    keys go too; `keys` take their place."""
     token = secrets.token_urlsafe(32)
     with _editing(path, reserved) as blocks:
         place = _place(blocks, name)
-        blocks[place], count = TOKENS.subn(rf'\1["{digest(token)}"]', blocks[place])
-        if count != 1:
+        block = KEYS.sub("", blocks[place])
+        block, count = TOKENS.subn(rf'{_line(keys)}\1["{digest(token)}"]', block)
+        if count != 1 or _keys(block) != keys:
             raise ValueError(f"the entry of {name} is not written in a way that can be edited")
     return token
+
+
+def _line(keys: Keys | None) -> str:
+    if keys is None:
+        return ""
+    return f'cloudstack = {{ api_key = "{keys.api_key}", secret_key = "{keys.secret_key}" }}\n'
+
+
+def _keys(block: str) -> Keys | None:
+    entry: Any = tomllib.loads(block)["user"][0]
+    return msgspec.convert(entry.get("cloudstack"), Keys | None)
 
 
 def _names(blocks: Sequence[str]) -> list[str | None]:

@@ -98,8 +98,8 @@ def state_queues(partitions: int) -> tuple[str, ...]:
     return tuple(f"jobcast.state.{number}" for number in range(partitions))
 
 
-def topology(partitions: int) -> Topology:
-    """Everything that must exist for this number of partitions."""
+def topology(partitions: int, *more: Exchange) -> Topology:
+    """Everything that must exist for this number of partitions, and `more`."""
     states = state_queues(partitions)
     direct = Binding(LIFECYCLE, states[0])
     spread = Binding(LIFECYCLE, PARTITIONS, to_exchange=True)
@@ -116,7 +116,7 @@ def topology(partitions: int) -> Topology:
             Queue(DEAD, dict(DEAD_ARGUMENTS)),
             *(Queue(name, dict(STATE_ARGUMENTS)) for name in states),
         ),
-        exchanges=exchanges if partitions == 1 else (*exchanges, ring),
+        exchanges=(*exchanges, *(() if partitions == 1 else (ring,)), *more),
         bindings=(direct,) if partitions == 1 else (*hashed, spread),
         stale=() if partitions == 1 else (direct,),
     )

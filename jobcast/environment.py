@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from jobcast.errors import BadSetting
+from jobcast.names import EXCHANGE_MAX, RESERVED, is_free_exchange
 
 FLAGS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -68,6 +69,18 @@ class Environment:
         """One of these; the first is the default."""
         words = {word: word for word in allowed}
         return self._parsed(name, allowed[0], words.__getitem__, " or ".join(allowed))
+
+    def exchange(self, name: str) -> str | None:
+        """The name of an exchange that is not one of ours, none unless given."""
+
+        def parse(text: str) -> str | None:
+            if not is_free_exchange(text):
+                raise ValueError(text)
+            return text
+
+        reserved = ", ".join(RESERVED)
+        allowed = f"a name of 1 to {EXCHANGE_MAX} of A-Z a-z 0-9 . _ : - that begins with none of"
+        return self._parsed(name, None, parse, f"{allowed} {reserved}")
 
     def url(self, name: str, default: str, *, schemes: tuple[str, ...]) -> str:
         """A URL with a host. Its password is left out of the error."""

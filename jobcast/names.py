@@ -25,8 +25,13 @@ QUEUE_MAX: Final = 255
 """Bytes of a queue's name, which AMQP sets."""
 SUBSCRIPTION_PARTS: Final = 4
 
+EXCHANGE_MAX: Final = 127
+RESERVED: Final = ("amq.", "job.", "jobcast.")
+"""What the names of RabbitMQ's own exchanges and of ours begin with."""
+
 _ID = re.compile(ID_PATTERN)
 _OWNER = re.compile(OWNER_PATTERN)
+_EXCHANGE = re.compile(r"^[A-Za-z0-9._:-]+\Z")
 _PLAIN = re.compile(r"^[A-Za-z0-9_~-]*\Z")
 _ENCODED = re.compile(r"^(?:[A-Za-z0-9_~-]|%[0-9A-F]{2})+\Z")
 
@@ -47,6 +52,12 @@ def is_id(text: str, limit: int = ID_MAX) -> bool:
 
 def is_owner(text: str) -> bool:
     return bool(_OWNER.match(text)) and encoded_length(text) <= OWNER_MAX
+
+
+def is_free_exchange(text: str) -> bool:
+    """Whether an exchange beside ours and RabbitMQ's own may be called that."""
+    fits = bool(_EXCHANGE.match(text)) and len(text) <= EXCHANGE_MAX
+    return fits and not text.startswith(RESERVED)
 
 
 def lifecycle_key(operation: str, type_: str) -> str:

@@ -17,12 +17,13 @@ from typing import Final
 import uvloop
 from aiormq.abc import AbstractChannel, AbstractConnection
 
+from broker.cloudstack_events import told_on
 from broker.consumer import Batches, consuming, waiting
 from broker.errors import BrokerUnavailable, TopologyMismatch
 from broker.link import connected, keep, opened, user_of
 from broker.publisher import Publisher, publishing
 from broker.questions import Questions
-from broker.topology import declare, state_queues, topology
+from broker.topology import Exchange, declare, state_queues, topology
 from jobcast.errors import BadSetting
 from notifier.commit import Committer
 from notifier.connection import StoreUnavailable, UnsafePolicy, connect
@@ -69,6 +70,8 @@ class Notifier:
         self._watch = watch
         self._serving: set[Batches] = set()
         self._stopping = asyncio.Event()
+        told = settings.cloudstack_exchange
+        self._others = () if told is None else (Exchange(told, "topic"),)
 
     async def run(self) -> None:
         """Until `stop`."""
@@ -91,7 +94,7 @@ class Notifier:
             publishing(outbound) as publisher,
         ):
             async with opened(outbound, confirms=False) as channel:
-                await declare(channel, topology(self._settings.partitions))
+                await declare(channel, topology(self._settings.partitions, *self._others))
             queues = state_queues(self._settings.partitions)
             try:
                 async with asyncio.TaskGroup() as tasks, opened(outbound, confirms=False) as asking:
@@ -159,6 +162,7 @@ async def main(settings: Settings) -> int:
         user=user,
         partitions=settings.partitions,
         amqp_progress=settings.amqp_progress,
+        also=(told_on(told),) if (told := settings.cloudstack_exchange) else (),
     )
     figures = Figures()
     service = StateService(store, committer, rules, clock, figures)

@@ -23,6 +23,7 @@ class Settings(Struct, frozen=True):
     partitions: int = 1
     amqp_progress: bool = False
     users_file: Path = Path("users.toml")
+    cloudstack_exchange: str | None = None
 
 
 def read_settings(values: Mapping[str, str]) -> Settings:
@@ -38,4 +39,5 @@ def read_settings(values: Mapping[str, str]) -> Settings:
         partitions=environment.integer("JOBCAST_PARTITIONS", 1, low=1, high=64),
         amqp_progress=environment.flag("JOBCAST_AMQP_PROGRESS", False),
         users_file=environment.path("JOBCAST_USERS_FILE", Path("users.toml")),
+        cloudstack_exchange=environment.exchange("JOBCAST_CLOUDSTACK_EXCHANGE"),
     )

@@ -137,15 +137,16 @@ class Store:
         return Page(jobs, members[-1].decode() if len(members) == limit else None)
 
     async def slice(
-        self, owner: str, *, offset: int, limit: int, oldest_first: bool = False
+        self, owner: str, index: str, *, offset: int, limit: int, oldest_first: bool = False
     ) -> tuple[list[Snapshot], int]:
         """So many jobs by their place in the order of creation, and how many there are; among
-        these some that have just expired, which are missing then."""
+        these some that have just expired, which are missing then. `index` as in `page`."""
         keys = OwnerKeys(owner)
+        key = keys.prefix + index
         pipeline = self._redis.pipeline(transaction=True)
         first, last = (offset, offset + limit - 1) if limit > 0 else (1, 0)  # 0 to -1 is all
-        pipeline.zrange(keys.jobs, first, last, desc=not oldest_first)
-        pipeline.zcard(keys.jobs)
+        pipeline.zrange(key, first, last, desc=not oldest_first)
+        pipeline.zcard(key)
         with translated():
             members, count = await pipeline.execute()
             jobs = await self._snapshots(keys, [job_of(member.decode()) for member in members])

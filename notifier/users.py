@@ -32,8 +32,8 @@ class BadUsersFile(ValueError):
 class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For clients that sign their requests."""
 
-    api_key: str
-    secret_key: str
+    api_key: Annotated[str, msgspec.Meta(min_length=1)]
+    secret_key: Annotated[str, msgspec.Meta(min_length=22)]  # 128 bits in base64
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

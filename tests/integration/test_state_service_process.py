@@ -59,6 +59,9 @@ async def subscribed(url: str, queue: str, **arguments: Any) -> None:
         ("JOBCAST_AMQP_URL", "http://127.0.0.1"),
         ("JOBCAST_REDIS_URL", "not a url"),
         ("JOBCAST_AMQP_PROGRESS", "perhaps"),
+        ("JOBCAST_CLOUDSTACK_EXCHANGE", "job.events"),
+        ("JOBCAST_CLOUDSTACK_EXCHANGE", "amq.topic"),
+        ("JOBCAST_CLOUDSTACK_EXCHANGE", "cloud stack"),
     ],
 )
 async def test_a_bad_setting_is_one_line_and_exit_code_2(name: str, value: str) -> None:
