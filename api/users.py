@@ -74,6 +74,7 @@ def rotate_token(
         block, count = TOKENS.subn(rf'{_line(keys)}\1["{digest(token)}"]', block)
         if count != 1 or _keys(block) != keys:
             raise ValueError(f"the entry of {name} is not written in a way that can be edited")
+        blocks[place] = block
     return token
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.users import add_user, remove_user, rotate_token
+from api.users import add_user, new_keys, remove_user, rotate_token
 from notifier.users import BadUsersFile, Users, digest, load
 
 HEX = digest("a token")
@@ -72,6 +72,57 @@ def test_editing_leaves_other_entries_as_they_are_written(path: Path) -> None:
     remove_user(path, "alice")
     remove_user(path, "bob")
     assert path.read_text() == "# by hand\n"
+
+
+def test_a_user_with_keys_is_known_by_them_until_they_are_rotated(path: Path) -> None:
+    keys, others = new_keys(), new_keys()
+    add_user(path, "alice", ["subscriber"], keys=keys)
+    add_user(path, "bob", ["subscriber"])
+    users = Users(path)
+    user = users.by_api_key(keys.api_key)
+    assert user is not None
+    assert (user.name, user.cloudstack) == ("alice", keys)
+    rotate_token(path, "alice", keys=others)
+    assert users.by_api_key(keys.api_key) is None
+    assert users.by_api_key(others.api_key) is not None
+    token = rotate_token(path, "alice")
+    assert users.by_api_key(others.api_key) is None
+    assert users.by_token(token) is not None
+    assert "cloudstack" not in path.read_text()
+    rotate_token(path, "bob", keys=keys)
+    assert users.by_api_key(keys.api_key) is not None
+    remove_user(path, "bob")
+    assert users.by_api_key(keys.api_key) is None
+
+
+def test_keys_written_in_another_way_are_not_left_behind_by_rotation(path: Path) -> None:
+    secret = "s" * 22
+    entry = f'[[user]]\nname = "bob"\nroles = []\ntoken_sha256 = ["{HEX}"]\n'
+    own = f'{entry}cloudstack = {{api_key="k",secret_key="{secret}"}} # hers'
+    write(path, own)
+    rotate_token(path, "bob")
+    assert secret not in path.read_text()
+    table = f'{entry}[user.cloudstack]\napi_key = "k"\nsecret_key = "{secret}"\n'
+    write(path, table)
+    with pytest.raises(ValueError, match="can be edited"):
+        rotate_token(path, "bob")
+    assert path.read_text() == table
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'api_key = "", secret_key = "{}"',
+        'api_key = "k", secret_key = ""',
+        'api_key = "k", secret_key = "short"',
+        'api_key = "k"',
+    ],
+)
+def test_keys_that_are_none_are_refused(path: Path, keys: str) -> None:
+    entry = '[[user]]\nname = "a"\nroles = []\ntoken_sha256 = []\n'
+    write(path, f"{entry}cloudstack = {{ {keys.format('s' * 22)} }}\n")
+    with pytest.raises(BadUsersFile, match="cloudstack"):
+        load(path)
 
 
 @pytest.mark.parametrize("name", ["guest", "service", "", "a b", "a/b", "a\n", "ü", "x" * 65])
