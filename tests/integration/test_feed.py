@@ -70,7 +70,7 @@ async def test_a_slice_holds_what_is_asked_for_and_never_more(lab: Lab) -> None:
         for offset in range(7):
             for limit in range(7):
                 found, total = await lab.store.slice(
-                    lab.owner, offset=offset, limit=limit, oldest_first=oldest_first
+                    lab.owner, "jobs", offset=offset, limit=limit, oldest_first=oldest_first
                 )
                 names = [msgspec.json.decode(one.body)["id"] for one in found]
                 assert (names, total) == (wanted[offset:][:limit], 5), (offset, limit)

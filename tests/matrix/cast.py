@@ -12,7 +12,7 @@ import msgspec
 
 from api.session import COOKIE, cookie
 from api.ticket import Right
-from api.users import add_user
+from api.users import add_user, new_keys
 from notifier.users import digest
 from tests.mint import AUDIENCE, ISSUER, Mint
 
@@ -62,13 +62,16 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Cast:
-    """`credentials`: token or JWT of each."""
+    """`credentials`: token or JWT of each. `keys`: those of users of the file, who have a token
+    as well."""
 
     def __init__(self, users_file: Path, mint: Mint) -> None:
         self.mint = mint
         self.users_file = users_file
+        self.keys = {name: new_keys() for name in ROLES}
         self.credentials = {
-            name: add_user(users_file, name, [role]) for name, role in ROLES.items()
+            name: add_user(users_file, name, [role], keys=self.keys[name])
+            for name, role in ROLES.items()
         }
         for name, role in ISSUED.items():
             self.credentials[name] = mint.token(name, ttl_s=3600, roles=[role])

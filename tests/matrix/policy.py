@@ -43,7 +43,7 @@ class Http(Row, kw_only=True, forbid_unknown_fields=True):
     request: str
     headers: dict[str, str] = {}
     body: str | None = None
-    by: tuple[Literal["bearer", "basic", "cookie"], ...] = ("bearer", "basic", "cookie")
+    by: tuple[Literal["bearer", "basic", "cookie", "key"], ...] = ("bearer", "basic", "cookie")
     stream: bool = False
 
     @property

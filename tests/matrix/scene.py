@@ -18,7 +18,7 @@ import aiormq
 import httpx
 
 from api.session import COOKIE
-from broker.topology import declare, query_topology, topology
+from broker.topology import Exchange, declare, query_topology, topology
 from deploy.process import LOOPBACK, free_port
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Stack
@@ -30,6 +30,7 @@ from tests.matrix.cast import PAIRS, STRANGER, Cast
 from tests.matrix.policy import Kind, Row, mentions
 from tests.mint import AUDIENCE, ISSUER, Mint, key_set
 
+BUS: Final = Exchange("cloudstack-events", "topic")
 CACHE_MS: Final = 5_000
 SEEN: Final = re.compile(r"whose<([^>]*)>")
 
@@ -61,7 +62,7 @@ class Scene:
     async def declare(self) -> None:
         connection = await aiormq.connect(self.node.url)
         channel = await connection.channel()
-        for wanted in (topology(1), query_topology()):
+        for wanted in (topology(1, BUS), query_topology()):
             await declare(channel, wanted)
         await connection.close()
 
@@ -74,6 +75,9 @@ class Scene:
                 return other, self.jobs[other]
             case _:
                 return STRANGER, self.unknown
+
+    def owner_of(self, job_id: str) -> str:
+        return next((name for name, job in self.jobs.items() if job == job_id), STRANGER)
 
     def bearer(self, name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.cast.credentials[name]}"}

@@ -6,6 +6,7 @@ from typing import Final
 
 from broker.topology import topology
 from tests.matrix.policy import Row, each, read
+from tests.matrix.scene import BUS
 from tests.matrix.table import SECURITY, redrawn, tables
 
 ROUTE: Final = re.compile(r'Route\("([^"]+)"')
@@ -28,7 +29,7 @@ def test_every_route_of_the_service_is_in_the_table() -> None:
 
 def test_every_exchange_is_tried_in_every_way() -> None:
     rows = read().amqp
-    for exchange in topology(1).exchanges:
+    for exchange in topology(1, BUS).exchanges:
         for do in ("bind", "publish", "delete exchange", "bind exchange"):
             tried = {name for row in rows if row.do == do for name in each(row.exchange)}
             assert exchange.name in tried, (do, exchange.name)
