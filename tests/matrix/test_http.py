@@ -5,11 +5,9 @@ import uuid
 from collections.abc import Iterator
 from itertools import product
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, urlencode
 
 import httpx
 import pytest
-from cs import CloudStack
 
 from tests.matrix import rpc
 from tests.matrix.cast import STRANGER
@@ -94,25 +92,12 @@ def credentials(
         yield "ticket", {}, f"ticket={scene.ticket(me, 'another-job-of-mine')}"
     else:
         for door in row.by:
-            if door == "key":
-                yield from signed(me, {"job": job_id, "owner": at[1].owner_of(job_id)}, at)
-            else:
+            if door != "key":
                 yield door, scene.by(door, me), ""
-
-
-def signed(
-    me: str, fields: dict[str, str], at: tuple[Http, Scene]
-) -> Iterator[tuple[str, dict[str, str], str]]:
-    """By the keys of who stands in the file, as CloudStack's own client signs."""
-    row, scene = at
-    keys = scene.cast.keys.get(me)
-    if keys is not None:
-        query = dict(parse_qsl(filled(row.request.partition("?")[2], **fields)))
-        more = {"apiKey": keys.api_key}
-        data = query | more
-        client = CloudStack(scene.url, keys.api_key, keys.secret_key)
-        client._sign(data)  # type: ignore[no-untyped-call] # theirs
-        yield "key", {}, urlencode(more | {"signature": data["signature"]})
+            elif me in scene.cast.keys:
+                owner = scene.owner_of(job_id)
+                query = filled(row.request.partition("?")[2], job=job_id, owner=owner)
+                yield door, {}, scene.signature(me, query)
 
 
 def _attempt(

@@ -120,6 +120,25 @@ async def test_in_a_dialect_a_foreign_job_and_an_unknown_one_answer_and_cost_the
         assert found[0].calls.total() > 0
 
 
+@pytest.mark.parametrize("door", ["key", "bearer"])
+async def test_in_cloudstack_a_foreign_job_and_an_unknown_one_answer_and_cost_the_same(
+    scene: Scene, redis: Redis, door: str
+) -> None:
+    for me, other in (("alice", "alice.x"), ("admin", "alice")):
+        found: list[Answer] = []
+        kinds: tuple[Kind, ...] = ("foreign", "unknown")
+        for kind in kinds:
+            _, job = scene.job(me, other, kind)
+            query = f"command=queryAsyncJobResult&jobid={job}"
+            query += f"&{scene.signature(me, query)}" if door == "key" else ""
+            headers = scene.by(door, me) if door != "key" else {}
+            async with httpx.AsyncClient(base_url=scene.url, headers=headers) as client:
+                found.append(await ask(client, redis, ("GET", f"/client/api?{query}", None), job))
+        assert found[0] == found[1], (me, other)
+        assert found[0].status == 431
+        assert found[0].calls.total() > 0
+
+
 @pytest.mark.parametrize("asked", CHANGES)
 @pytest.mark.parametrize("door", ["bearer", "basic", "cookie"])
 async def test_to_change_a_foreign_job_costs_what_an_unknown_one_does_and_tells_nobody(

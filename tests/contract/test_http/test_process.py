@@ -214,6 +214,18 @@ def test_users_are_kept_from_the_command_line(tmp_path: Path) -> None:
     assert api("user", "list", **file).stdout == "alice  subscriber, executor  tokens: 1\n"
     rotated = api("user", "rotate", "alice", **file)
     assert rotated.stdout != added.stdout
+    token, key, secret = api("user", "rotate", "alice", "--cloudstack", **file).stdout.split("\n")[
+        :3
+    ]
+    text = (tmp_path / "users.toml").read_text()
+    assert token not in text
+    for line, named in ((key, "key = "), (secret, "secret = ")):
+        assert line.startswith(named)
+        assert line.removeprefix(named) in text
+    listed = "alice  subscriber, executor  tokens: 1  cloudstack keys\n"
+    assert api("user", "list", **file).stdout == listed
+    assert len(api("user", "rotate", "alice", **file).stdout.split()) == 1
+    assert api("user", "list", **file).stdout == "alice  subscriber, executor  tokens: 1\n"
     for refused in ("alice", "guest"):
         again = api("user", "add", refused, "--role", "admin", **file)
         assert again.returncode != 0
