@@ -1,6 +1,7 @@
 """The table of dialects: names of modules, which nothing else looks at."""
 
 from importlib import import_module
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,7 +11,8 @@ from api.dialects import DIALECTS, routes
 from api.facility import Facility
 from api.settings import read
 
-FACILITY = cast("Facility", None)  # routes are made before anything is asked for
+# Routes are made before anything is asked for.
+FACILITY = cast("Facility", SimpleNamespace(settings=read({})))
 
 
 @pytest.mark.parametrize("name", DIALECTS)
