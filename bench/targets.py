@@ -18,8 +18,8 @@ from bench.servers import Servers
 from bench.stock import Published
 from broker.link import connected
 from broker.publisher import Publisher, publishing
+from deploy.health import answers_ok
 from deploy.process import LOOPBACK, Child, free_port
-from deploy.stack import answers_ok
 from jobcast.events import Recorded, Started
 from notifier.keys import OwnerKeys
 

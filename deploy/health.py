@@ -6,14 +6,18 @@ consumer, which with single active consumers every replica can see for all.
 
 import asyncio
 import os
+import ssl
 import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+from urllib.parse import urlsplit
 
 import aio_pika
 
 from broker.topology import state_queues
 from deploy.process import LOOPBACK
-from deploy.stack import answers_ok
 from jobcast.environment import Environment
 
 TIMEOUT_S: Final = 5.0
@@ -29,13 +33,48 @@ def api(env: Environment) -> bool:
 async def notifier(env: Environment) -> bool:
     url = env.text("JOBCAST_AMQP_URL", f"amqp://guest:guest@{LOOPBACK}:5672/")
     partitions = env.integer("JOBCAST_PARTITIONS", 1, low=1, high=PARTITIONS_MAX)
-    async with asyncio.timeout(TIMEOUT_S), await aio_pika.connect(url) as connection:
+    trusted = env.optional("SSL_CERT_FILE") if urlsplit(url).scheme == "amqps" else None
+    tls = ssl.create_default_context(cafile=trusted) if trusted else None
+    opening = aio_pika.connect(url, ssl_context=tls)
+    async with asyncio.timeout(TIMEOUT_S), await opening as connection:
         channel = await connection.channel()
         for name in state_queues(partitions):
             queue = await channel.declare_queue(name, passive=True)
             if not queue.declaration_result.consumer_count:
                 return False
     return True
+
+
+def consumes(env: Environment) -> bool:
+    """As `notifier`, from wherever it is asked: the caller may be in an event loop. False for
+    whatever is in the way."""
+
+    async def ask() -> bool:
+        try:
+            return await notifier(env)
+        except Exception:
+            return False
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, ask()).result()
+
+
+def answers_ok(url: str) -> bool:
+    """Whether a GET is answered 200."""
+    # We ask whether our own process is up, not who it is: its certificate may name another host.
+    # And a proxy from the environment must not come between us.
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if url.startswith("https:"):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+        handlers.append(urllib.request.HTTPSHandler(context=tls))
+    opener = urllib.request.build_opener(*handlers)
+    try:
+        with opener.open(url, timeout=2) as answer:
+            return int(answer.status) == 200  # noqa: PLR2004 - OK
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def main(part: str) -> bool:

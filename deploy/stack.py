@@ -8,12 +8,8 @@ Order of stopping: all are asked at once (they finish what they have in hand), t
 """
 
 import os
-import ssl
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +18,7 @@ from typing import Final, Self
 import msgspec
 
 from deploy.certificates import Certificates
+from deploy.health import answers_ok, consumes
 from deploy.process import (
     LOOPBACK,
     Child,
@@ -29,6 +26,7 @@ from deploy.process import (
     Keeper,
     claim_port,
 )
+from jobcast.environment import Environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 READY_TIMEOUT_S: Final = 40.0
@@ -190,15 +188,8 @@ class Stack:
 
     def _notifier(self, number: int) -> Service:
         command = self._command(f"notifier-{number}", "notifier", {})
-        # It has no door of its own; a process of its own because callers may be in an event loop.
-        health = [sys.executable, "-m", "deploy.health", "notifier"]
-
-        def consumes() -> bool:
-            quiet = subprocess.DEVNULL
-            check = subprocess.run(health, env=command.env, stderr=quiet, check=False)
-            return check.returncode == 0
-
-        return Service(self._keeper, command, consumes)
+        env = Environment(command.env or {})
+        return Service(self._keeper, command, lambda: consumes(env))  # it has no door of its own
 
     def _replica(self, number: int, port: int) -> Replica:
         host = self.layout.http_host
@@ -263,19 +254,3 @@ def reachable(host: str) -> str:
     if host == "::":
         return "[::1]"
     return f"[{host}]" if ":" in host else host
-
-
-def answers_ok(url: str) -> bool:
-    # We ask whether our own process is up, not who it is: its certificate may name another host.
-    # And a proxy from the environment must not come between us.
-    tls = ssl.create_default_context()
-    tls.check_hostname = False
-    tls.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
-    )
-    try:
-        with opener.open(url, timeout=2) as answer:
-            return int(answer.status) == 200  # noqa: PLR2004 - OK
-    except (urllib.error.URLError, OSError):
-        return False
