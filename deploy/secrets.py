@@ -7,8 +7,9 @@ from pathlib import Path
 
 def kept_secret(path: Path) -> str:
     """The one in the file, made at the first time."""
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:  # a full disk leaves an empty file behind
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         write_secret(path, secrets.token_hex(16), 0o600)
     return path.read_text()
 
