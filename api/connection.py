@@ -2,12 +2,15 @@
 
 Owns how long a request's head and body may be under way, and how large the head may be: as they
 come, a URL or a header has no end and a client no haste. Promises: 414, 431 or 408 and a close, at
-the price of a number or two per request and one timer for all connections. A body's size is the
+the price of a number or two per request and one timer for all connections; of answers that nobody
+reads, not many more than `UNSENT_MAX` bytes are kept. A body's size is the
 business of who reads it (`api.body`); what comes of it after the answer is cut off here.
 """
 
 import asyncio
+import logging
 import secrets
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -28,6 +31,10 @@ BODY_PER_S: Final = 4 * 1024
 UNREAD_MAX: Final = 64 * 1024
 LINGER_S: Final = 1.0
 HURRY_S: Final = 1.0
+UNSENT_MAX: Final = 256 * 1024 * 1024
+"""Bytes of answers of all connections; a list of records alone may have 8 MiB."""
+
+log = logging.getLogger(__name__)
 
 
 class Connection(HttpToolsProtocol):
@@ -157,12 +164,35 @@ class Connection(HttpToolsProtocol):
 
 async def hurry(server: uvicorn.Server) -> None:
     """Looks after all connections of the server, for ever."""
+    unsent: Mapping[Connection, int] = {}
     while True:
         await asyncio.sleep(HURRY_S)
         now = asyncio.get_running_loop().time()
-        for connection in list(server.server_state.connections):
-            if isinstance(connection, Connection):
-                connection.hurry(now)
+        connections = [c for c in server.server_state.connections if isinstance(c, Connection)]
+        for connection in connections:
+            connection.hurry(now)
+        unsent = relieve(connections, unsent)
+
+
+def relieve(
+    connections: Collection[Connection], before: Mapping[Connection, int]
+) -> Mapping[Connection, int]:
+    """Aborts those that read nothing, from the largest on, while all together hold too much.
+
+    Answers what each has unsent; `before` is the last answer.
+    """
+    unsent = {c: size for c in connections if (size := c.transport.get_write_buffer_size())}
+    total, aborted = sum(unsent.values()), 0
+    if total > UNSENT_MAX:
+        stuck = [(size, c) for c, size in unsent.items() if before.get(c) == size]
+        for size, connection in sorted(stuck, key=lambda one: one[0], reverse=True):
+            connection.transport.abort()
+            total, aborted = total - size, aborted + 1
+            if total <= UNSENT_MAX:
+                break
+        if aborted:
+            log.warning("%d connections cut: too much is unsent that nobody reads", aborted)
+    return unsent
 
 
 def _answer(name: str) -> bytes:
