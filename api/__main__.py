@@ -23,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
                 level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
             )
             logging.getLogger("uvicorn").setLevel(logging.WARNING)
+            # It writes URLs, and in those of RabbitMQ's management stand the ids of sessions.
+            logging.getLogger("httpx").setLevel(logging.WARNING)
             logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # broker.link says it, once
             run(settings)
     except BadUsersFile as error:

@@ -1,7 +1,7 @@
 """The composition root of the HTTP process: opens the parts, and builds the app on them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from api import dialects, streams
+from api import dialects
 from api.bearer import Terms
 from api.control import Control
 from api.door import Door
@@ -23,6 +23,7 @@ from api.issuer import Issuer
 from api.jobs import Jobs
 from api.limits import Rate
 from api.lists import Lists
+from api.logon import Logons
 from api.manners import Cors
 from api.metrics import Metrics, opened_metrics
 from api.problems import HANDLERS
@@ -30,6 +31,8 @@ from api.records import Records
 from api.secret import Secret
 from api.sessions import Sessions
 from api.settings import Settings
+from api.stream_routes import StreamRoute, find_stream
+from api.stream_routes import routes as routes_of_streams
 from api.streams import Streams
 from api.tenure import Tenure
 from api.tickets import Tickets
@@ -45,6 +48,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: Settings
     credentials: Credentials
+    logons: Logons
     tenure: Tenure
     reader: Reader
     outlet: Outlet
@@ -73,6 +77,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             yield Parts(
                 settings=settings,
                 credentials=credentials,
+                logons=Logons(credentials),
                 tenure=tenure,
                 reader=reader,
                 outlet=outlet,
@@ -110,11 +115,11 @@ async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
 def build(parts: Parts) -> ASGIApp:
     """The app as a value; it owns nothing that has to be closed."""
     settings = parts.settings
-    stream_routes = streams.routes(parts.streams)
+    stream_routes = routes_of_streams(parts.streams)
     rate = Rate(settings.requests_per_s)
     return Gate(
         routed(parts, stream_routes, rate),
-        streams=lambda scope: streams.find_stream(scope, stream_routes),
+        streams=lambda scope: find_stream(scope, stream_routes),
         counted=parts.streams.figures.request,
         rules=Rules(
             by=parts.credentials,
@@ -124,8 +129,9 @@ def build(parts: Parts) -> ASGIApp:
     )
 
 
-def routed(parts: Parts, stream_routes: Sequence[Route], rate: Rate) -> ASGIApp:
-    """What stands behind the gate: every request that comes here has an `Identity`."""
+def routed(parts: Parts, stream_routes: list[Route], rate: Rate) -> ASGIApp:
+    """What stands behind the gate: every request that comes here has an `Identity`. Adds the
+    streams of the dialects to the routes of streams."""
     settings, secret = parts.settings, parts.credentials.secret
     waits = Waits(parts.tenure, settings.waits_per_user)
     door = Door(parts.reader, parts.outlet, waits, settings.service_user)
@@ -155,7 +161,10 @@ def routed(parts: Parts, stream_routes: Sequence[Route], rate: Rate) -> ASGIApp:
         credentials=parts.credentials,
         rate=rate,
         streams=parts.streams,
+        logons=parts.logons,
     )
-    app.router.routes.extend(dialects.routes(settings.dialects, facility))
+    spoken = dialects.routes(settings.dialects, facility)
+    app.router.routes.extend(spoken)
+    stream_routes += [route for route in spoken if isinstance(route, StreamRoute)]
     app.router.redirect_slashes = False  # a redirect would name our address
     return app

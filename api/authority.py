@@ -7,7 +7,8 @@ with a secret as well, and all others are 404. Promises: a question that is malf
 about what nobody has thought of, is answered `deny`; the same policy as on the other doors, read
 anew for every question: RabbitMQ keeps an `allow` for 5 s, and on an open channel that is in use
 for longer, which is why `api.revocation` closes connections. Never: answers for the service's own
-account, which RabbitMQ holds itself, or for `guest`; logs a password.
+account, which RabbitMQ holds itself, or for `guest`; logs a password, or the id of a logon session
+(`api.logon`), by which whoever logs in goes as a user name.
 """
 
 import asyncio
@@ -21,8 +22,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import audit
-from api.identity import Credentials, Identity, by_password
-from api.policy import may_route, may_use, must_be_transient, roles_of, tags_of
+from api.identity import FOLLOWS, Identity, by_password
+from api.logon import Logons, is_session_id
+from api.policy import LISTENER, may_route, may_use, must_be_transient, roles_of, tags_of
 from api.secret import CannotTell
 from api.settings import Settings
 
@@ -58,12 +60,13 @@ class Authority:
     def __init__(
         self,
         settings: Settings,
-        credentials: Credentials,
+        logons: Logons,
         expiries: Expiries,
         queues: Queues | None,
     ) -> None:
         self._vhost = vhost_of(settings.amqp_url)
-        self._credentials = credentials
+        self._logons = logons
+        self._credentials = credentials = logons.by
         self._users = credentials.users
         self._may_be = credentials.users.may_be_called  # not the service, nor `guest`
         self._expiries = expiries
@@ -74,6 +77,8 @@ class Authority:
         with the name of one is refused: the later questions name the user alone, and are answered
         by the file, whose roles the issuer has not given."""
         name, password = question["username"], question["password"]
+        if is_session_id(name):
+            return self._session(name, password)
         identity = await self._identity(name, password) if self._may_be(name) else None
         in_file = self._users.by_name(name) is not None
         if identity is None or (in_file and identity.by != "token"):
@@ -86,23 +91,36 @@ class Authority:
         tags = tags_of(identity.roles)
         return f"allow {tags}" if tags else "deny"
 
+    def _session(self, session_id: str, credential: str) -> str:
+        """The login of a logon session: a user name and a password of its own."""
+        try:
+            who = self._logons.listener(session_id, credential, time.time())
+        except CannotTell as error:
+            log.warning("a login by a session is refused for now: %s", error)
+            who = None
+        if who is None or not who.has(FOLLOWS):
+            audit.refused(None, "amqp", "login", "unauthorized")
+            return "deny"
+        return "allow"
+
     async def vhost(self, question: Question) -> str:
-        good = bool(self._roles(question)) and question["vhost"] == self._vhost
-        return _said(good, question, f"vhost {question['vhost']}")
+        user, roles = self._who(question)
+        good = bool(roles) and question["vhost"] == self._vhost
+        return _said(good, user, f"vhost {question['vhost']}")
 
     async def resource(self, question: Question) -> str:
-        user, kind, name = (question[field] for field in ("username", "resource", "name"))
-        permission, roles = question["permission"], self._roles(question)
+        kind, name, permission = (question[field] for field in ("resource", "name", "permission"))
+        user, roles = self._who(question)
         good = question["vhost"] == self._vhost and may_use(user, roles, kind, name, permission)
         if good and "admin" not in roles and must_be_transient(kind, name, permission):
             good = self._queues is not None and await self._queues.is_transient(name)
-        return _said(good, question, f"{permission} {kind} {name}")
+        return _said(good, user, f"{permission} {kind} {name}")
 
     async def topic(self, question: Question) -> str:
-        user, name, key = (question[field] for field in ("username", "name", "routing_key"))
-        permission, roles = question["permission"], self._roles(question)
+        name, key, permission = (question[field] for field in ("name", "routing_key", "permission"))
+        user, roles = self._who(question)
         good = question["vhost"] == self._vhost and may_route(user, roles, name, permission, key)
-        return _said(good, question, f"{permission} key {key} of {name}")
+        return _said(good, user, f"{permission} key {key} of {name}")
 
     async def _identity(self, name: str, password: str) -> Identity | None:
         issuer = self._credentials.issuer
@@ -114,6 +132,19 @@ class Authority:
             log.warning("a login over AMQP is refused for now: %s", error)
             return None
         return identity
+
+    def _who(self, question: Question) -> tuple[str, Collection[str]]:
+        """The user whom a question is about, and their roles: none for nobody."""
+        name = question["username"]
+        if not is_session_id(name):
+            return name, self._roles(question)
+        try:
+            who = self._logons.identity(name, time.time())
+        except CannotTell:
+            who = None
+        if who is None:
+            return "", ()
+        return who.user, {LISTENER} if who.has(FOLLOWS) else ()
 
     def _roles(self, question: Question) -> Collection[str]:
         """The file's word first: who stands there has no other roles, whatever a tag says."""
@@ -128,9 +159,9 @@ class Authority:
         return roles_of(question.get("tags", ""))
 
 
-def _said(good: bool, question: Question, action: str) -> str:
+def _said(good: bool, user: str, action: str) -> str:
     if not good:
-        audit.refused(question["username"], "amqp", action, "forbidden")
+        audit.refused(user or None, "amqp", action, "forbidden")
     return "allow" if good else "deny"
 
 

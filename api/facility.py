@@ -21,6 +21,7 @@ from api.door import Door, Wish
 from api.identity import Credentials, Identity, by_session, session_expiry, session_of
 from api.limits import Rate
 from api.lists import EVERYONE
+from api.logon import Logons
 from api.problems import Problem
 from api.session import Purposes
 from api.settings import Settings
@@ -51,7 +52,7 @@ class Listing(Struct, frozen=True):
 
 
 class Facility:
-    """One for all dialects. `streams` for those that follow."""
+    """One for all dialects. `streams` for those that follow, `logons` for those with sessions."""
 
     def __init__(  # noqa: PLR0913 - the parts, named
         self,
@@ -63,8 +64,10 @@ class Facility:
         credentials: Credentials,
         rate: Rate,
         streams: Streams,
+        logons: Logons,
     ) -> None:
         self.settings = settings
+        self.logons = logons
         self.streams = streams
         self.credentials = credentials
         self._reader = reader

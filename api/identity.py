@@ -37,15 +37,17 @@ class Identity(msgspec.Struct, frozen=True):
     user.
     `expires_at`: seconds since 1970, None for a credential that does not expire by itself.
     `job`, `owner`: the one job that a ticket opens, and whose it is; None for all else.
+    `session`: by what a logon session (`api.logon`) is told from the user's others.
     """
 
     user: str
     roles: Collection[str]
-    by: Literal["token", "jwt", "cookie", "ticket", "key"]
+    by: Literal["token", "jwt", "cookie", "ticket", "key", "session"]
     token_sha256: str
     expires_at: float | None = None
     job: str | None = None
     owner: str | None = None
+    session: str | None = None
 
     def has(self, role: str) -> bool:
         return role in self.roles or "admin" in self.roles
@@ -215,7 +217,7 @@ def by_session(
         name, roles = session.issued(sealed)
         return Identity(name, roles, "cookie", "", sealed.expires)
     user = by.users.by_name(sealed.payload)
-    key = _sealed_by(sealed, user, purposes.own)
+    key = sealed_by(sealed, user, purposes.own)
     if user is None or key is None:
         return None
     return Identity(user.name, user.roles, "cookie", key, sealed.expires)
@@ -231,14 +233,14 @@ def _by_ticket(value: str, by: Credentials, now: float) -> Identity | None:
         if by.issuer is None or not sealed.made_with(by.secret.value, said.purpose):
             return None
     else:
-        key = _sealed_by(sealed, by.users.by_name(said.maker), said.purpose)
+        key = sealed_by(sealed, by.users.by_name(said.maker), said.purpose)
     if key is None:
         return None
     identity = Identity(said.maker, (FOLLOWS,), "ticket", key, sealed.expires, said.job, said.owner)
     return identity if holds(identity, by.users, now) else None
 
 
-def _sealed_by(sealed: seal.Sealed, user: User | None, purpose: bytes) -> str | None:
+def sealed_by(sealed: seal.Sealed, user: User | None, purpose: bytes) -> str | None:
     """The hash, out of the user's own, that has sealed this value, or None if none has."""
     for hexes in _hashes(user) if user is not None else ():
         if sealed.made_with(bytes.fromhex(hexes), purpose):

@@ -41,8 +41,8 @@ REFUSALS: Final = {
 WORDS: Final = frozenset(
     {"v1", "jobs", "events", "session", "tickets", "records", "cancel", "metrics"}
     | {"api", "v2", "management-server", "netapp-guide"}
-    | {"client"}
-    | {"clm", "rpc"}
+    | {"version", "sessions", "this-session", "operations", "get-notification-topics"}
+    | {"console", "sse", "client", "clm", "rpc"}
 )
 
 Pairs = tuple[tuple[bytes, bytes], ...]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from broker.notices import TOPICS, topic_part
 from jobcast.names import (
     COMMANDS,
     EVENTS,
@@ -26,6 +27,11 @@ EXECUTOR: Final = "executor"
 ROLES: Final = frozenset({SUBSCRIBER, EXECUTOR, ADMIN})
 PERMISSIONS: Final = frozenset({"configure", "write", "read"})
 
+LISTENER: Final = "listener"
+"""What a logon session (`api.logon`) is at RabbitMQ, whatever its user is: it hears the user's
+topics and has no other right. No role of anybody's."""
+HEARING: Final = frozenset({SUBSCRIBER, LISTENER})
+
 TAG: Final = "jobcast-"
 """Roles of users who stand in no file travel as RabbitMQ's tags of these users. The names are our
 own: `administrator`, `management`, `monitoring`, `policymaker` and `impersonator` mean something to
@@ -34,11 +40,12 @@ RabbitMQ. And they are few: RabbitMQ makes an atom of each, and forgets none."""
 STOMP_QUEUE: Final = re.compile(r"\Astomp-subscription-[A-Za-z0-9_-]{22}\Z")
 """What the STOMP plugin names a subscription."""
 
-EXCHANGES: Final[dict[tuple[str, str], str]] = {
-    (EVENTS, "read"): SUBSCRIBER,
-    (QUERY, "write"): SUBSCRIBER,
-    (LIFECYCLE, "write"): EXECUTOR,
-    (COMMANDS, "read"): EXECUTOR,
+EXCHANGES: Final[dict[tuple[str, str], frozenset[str]]] = {
+    (EVENTS, "read"): frozenset({SUBSCRIBER}),
+    (TOPICS, "read"): HEARING,
+    (QUERY, "write"): frozenset({SUBSCRIBER}),
+    (LIFECYCLE, "write"): frozenset({EXECUTOR}),
+    (COMMANDS, "read"): frozenset({EXECUTOR}),
 }
 
 
@@ -51,12 +58,14 @@ def may_use(user: str, roles: Collection[str], kind: str, name: str, permission:
     if ADMIN in roles:
         return True
     if kind == "exchange":
-        return EXCHANGES.get((name, permission)) in roles
+        return not EXCHANGES.get((name, permission), frozenset()).isdisjoint(roles)
     return kind == "queue" and permission in PERMISSIONS and _is_theirs(user, roles, name)
 
 
 def _is_theirs(user: str, roles: Collection[str], queue: str) -> bool:
-    if SUBSCRIBER in roles and (is_own_subscription(queue, user) or STOMP_QUEUE.match(queue)):
+    if STOMP_QUEUE.match(queue):
+        return not HEARING.isdisjoint(roles)
+    if SUBSCRIBER in roles and is_own_subscription(queue, user):
         return True
     return EXECUTOR in roles and is_own(queue, "cmd", user, 3)
 
@@ -79,8 +88,11 @@ def may_route(user: str, roles: Collection[str], exchange: str, permission: str,
         return True
     if permission != "read":
         return False
+    first = key.partition(".")[0]
     if exchange == EVENTS:
-        return SUBSCRIBER in roles and key.partition(".")[0] == encode_part(user)
+        return SUBSCRIBER in roles and first == encode_part(user)
+    if exchange == TOPICS:
+        return not HEARING.isdisjoint(roles) and first == topic_part(user)
     return exchange == COMMANDS and EXECUTOR in roles
 
 

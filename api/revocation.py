@@ -5,6 +5,8 @@ delivers to a consumer nor on a busy channel. So here connections are closed, th
 API: of a user who is removed, loses a token or a role, or whose JWT expires; they come back with
 what is still good. Bindings that the policy no longer allows are removed, so that durable queues
 receive nothing more; what is in them stays until the broker's policy for unused queues takes it.
+Logon sessions (`api.logon`) are closed when they expire, are logged off here, or lose what has
+opened them.
 Promises: within REVOCATION_S while RabbitMQ answers, and tried until done; again after RabbitMQ's
 cache has forgotten the login; several replicas doing the same is harmless. Never: touches accounts
 that RabbitMQ keeps itself, or stops serving.
@@ -12,7 +14,6 @@ that RabbitMQ keeps itself, or stops serving.
 
 import asyncio
 import hashlib
-import heapq
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -22,10 +23,13 @@ from urllib.parse import unquote
 
 import msgspec
 
+from api.deadlines import Deadlines
+from api.logon import Logons, is_session_id
 from api.management import Bound, Management, ManagementAway
 from api.policy import ROLES, may_route, may_use
 from api.settings import Settings
 from broker.link import delay_after
+from broker.notices import TOPICS
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE, QUERY
 from notifier.users import GUEST, Users
 
@@ -35,50 +39,11 @@ CACHE_S: Final = 5.0
 """For so long RabbitMQ keeps a login that was good (`auth_cache.cache_ttl`)."""
 AGAIN_S: Final = CACHE_S + 1.0
 SWEEP_S: Final = 300.0
-EXPIRIES_MAX: Final = 10_000
 REASON: Final = "the credential no longer opens this"
 OURS: Final = frozenset({EVENTS, COMMANDS, LIFECYCLE, QUERY})
+SWEPT: Final = (EVENTS, COMMANDS, TOPICS)
 
 log = logging.getLogger(__name__)
-
-
-class Deadlines:
-    """When the credentials expire by which users have logged in here.
-
-    Bounded: beyond EXPIRIES_MAX the earliest is taken for expired, so that none is forgotten.
-    """
-
-    def __init__(self, limit: int = EXPIRIES_MAX) -> None:
-        self._limit = limit
-        self._heap: list[tuple[float, str]] = []
-        self._noted: set[tuple[float, str]] = set()
-        self._last: dict[str, float] = {}
-
-    def note(self, user: str, expires_at: float) -> None:
-        if (expires_at, user) in self._noted:
-            return
-        self._noted.add((expires_at, user))
-        heapq.heappush(self._heap, (expires_at, user))
-        self._last[user] = max(expires_at, self._last.get(user, 0.0))
-
-    def over(self, user: str, now: float) -> bool:
-        """Whether all that we know of have expired. False for a user who is not known here."""
-        return self._last.get(user, now + 1) <= now
-
-    def due(self, now: float) -> set[str]:
-        """The users of whose credentials one has expired since the last call."""
-        found: set[str] = set()
-        while self._heap and (self._heap[0][0] <= now or len(self._heap) > self._limit):
-            found.add(self._pop())
-        for user in list(self._last) if len(self._last) > self._limit else ():
-            if self._last[user] <= now:
-                del self._last[user]
-        return found
-
-    def _pop(self) -> str:
-        first = heapq.heappop(self._heap)
-        self._noted.discard(first)
-        return first[1]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -150,6 +115,7 @@ class Revocation:
         Who is connected and no user of the file comes back with their JWT, or not at all.
         """
         now, marks = time.time(), self.marks
+        connected = [user for user in connected if not is_session_id(user)]  # the sweep's business
         self._removed |= before.keys() - marks.keys()
         changed = {user for user, mark in before.items() if marks.get(user) != mark}
         for user in (changed | (set(connected) - marks.keys())) - set(own):
@@ -163,10 +129,11 @@ class Revocation:
         """Whether nobody could make the binding today: the policy says what the queue's owner may.
 
         Queues named in other ways are an admin's. Our exchanges feed one another in no way: who
-        may read one and write to the other could else pour the one into the other.
+        may read one and write to the other could else pour the one into the other. `amq.topic` is
+        not ours alone: an operator may have it feed another.
         """
         if binding.destination_type != "queue":
-            return binding.destination in OURS
+            return binding.source != TOPICS and binding.destination in OURS
         first, _, rest = binding.destination.partition(".")
         if first not in {"sub", "cmd"}:
             return False
@@ -199,7 +166,7 @@ def held(users: Users) -> Mapping[str, Held]:
 
 @asynccontextmanager
 async def revoking(
-    settings: Settings, users: Users, deadlines: Deadlines, management: Management | None
+    settings: Settings, logons: Logons, deadlines: Deadlines, management: Management | None
 ) -> AsyncIterator[None]:
     """Takes away for the block."""
     if management is None:
@@ -211,8 +178,8 @@ async def revoking(
         yield
         return
     own = GUEST | {settings.service_user}
-    revocation = Revocation(users, deadlines, issued=settings.jwt_issuer is not None)
-    task = asyncio.create_task(Revoker(revocation, management, own).keep())
+    revocation = Revocation(logons.by.users, deadlines, issued=settings.jwt_issuer is not None)
+    task = asyncio.create_task(Revoker(revocation, logons, management, own).keep())
     try:
         yield
     finally:
@@ -225,9 +192,14 @@ class Revoker:
     """Does what is decided. `own`: accounts that are never touched."""
 
     def __init__(
-        self, revocation: Revocation, management: Management, own: Collection[str]
+        self,
+        revocation: Revocation,
+        logons: Logons,
+        management: Management,
+        own: Collection[str],
     ) -> None:
         self._revocation = revocation
+        self._logons = logons
         self._management = management
         self._own = own
         self._remembered: Mapping[str, str] | None = None
@@ -260,6 +232,8 @@ class Revoker:
             await self._management.close(user, REASON)
             self._revocation.done(user, now)
             log.info("closed the connections of %s at RabbitMQ: %s", user, REASON)
+        if self._logons.due(time.time()):
+            await self._close_sessions()
         if time.time() >= self._revocation.sweep_at:
             await self._sweep()
         marks = self._revocation.marks
@@ -275,8 +249,20 @@ class Revoker:
         self._revocation.begin(connected, own, before)
         self._remembered = before
 
+    async def _close_sessions(self) -> None:
+        """What of logon sessions is connected and holds no more, whoever has let it in."""
+        now = time.time()
+        connected = {one.user for one in await self._management.connections()}
+        void = self._logons.void(connected, now)
+        for session_id in void:
+            await self._management.close(session_id, REASON)
+        self._logons.looked(now)
+        if void:
+            log.info("closed the connections of %d sessions at RabbitMQ: %s", len(void), REASON)
+
     async def _sweep(self) -> None:
-        for exchange in (EVENTS, COMMANDS):
+        await self._close_sessions()
+        for exchange in SWEPT:
             for binding in await self._management.bindings(exchange):
                 if self._revocation.is_void(binding):
                     await self._management.unbind(binding)

@@ -25,8 +25,9 @@ from starlette.types import ASGIApp
 from api.app import Parts, build, opened
 from api.authority import Authority, asked, vhost_of
 from api.connection import Connection, hurry
+from api.deadlines import Deadlines
 from api.management import opened_management
-from api.revocation import Deadlines, revoking
+from api.revocation import revoking
 from api.settings import Settings
 from jobcast.errors import BadSetting
 
@@ -157,12 +158,12 @@ async def answering(parts: Parts, asking: socket.socket | None) -> AsyncIterator
     settings, deadlines = parts.settings, Deadlines()
     async with (
         opened_management(settings, vhost_of(settings.amqp_url)) as management,
-        revoking(settings, parts.credentials.users, deadlines, management),
+        revoking(settings, parts.logons, deadlines, management),
     ):
         if asking is None:
             yield
             return
-        authority = Authority(settings, parts.credentials, deadlines, management)
+        authority = Authority(settings, parts.logons, deadlines, management)
         server = Server(_authority_config(settings, asked(authority, settings.authority_secret)))
         scheme = "https" if settings.authority_tls else "http"
         log.info("answering RabbitMQ on %s://%s", scheme, _address(asking))

@@ -1,28 +1,25 @@
 """Open event streams: their limits, their opening, their end (docs/protocol.md § 8).
 
-Owns the responses of the two SSE routes, lean ones of our own: one shared encoding per event, one
-timer for all. Promises: first bytes at once; a reader that is stuck for a minute is cut; after
-authentication only a user's own limit (429) and an answer about the job are not 200, because native
-EventSource gives up for good on anything else. Never waits for a slow reader.
+Owns the responses of all SSE routes (`api.stream_routes`), lean ones of our own: one encoding
+shared per event, one timer for all. Promises: first bytes at once; a stuck reader is cut after a
+minute; after authentication only a user's own limit (429) and an answer about the job are not 200,
+because native EventSource gives up for good on anything else. Never waits for a slow reader.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from random import uniform
 from typing import Final
 
-from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.figures import ApiFigures
-from api.filters import filters_of
-from api.identity import Identity, identity_of, read_owner
+from api.identity import Identity, identity_of
 from api.limits import Rate
 from api.manners import mannered, refuse
 from api.presence import ClientGone, Cut, Presence
@@ -32,9 +29,8 @@ from api.sse import HEADERS, frames, later, retry
 from api.stream import Stream, expiring
 from api.tenure import WARNING_S, Tenure
 from api.waits import left_s
-from jobcast.names import is_id
 from notifier.connection import StoreUnavailable
-from notifier.follow import JobGone, JobNotFound, NothingLeft, follow_feed, follow_job
+from notifier.follow import JobGone, JobNotFound, NothingLeft
 from notifier.listener import Item
 from notifier.reader import Reader
 from notifier.stream import Items
@@ -52,6 +48,7 @@ STUCK_S: Final = 60.0
 SWEEP_S: Final = 5.0
 
 Follow = Callable[[Scope, float], Items]
+InWords = Callable[[Scope, Problem], Response]
 
 log = logging.getLogger(__name__)
 
@@ -128,17 +125,25 @@ class Streams:
             log.warning("%d streams cut: nothing read for %.0f s", len(stuck), STUCK_S)
 
 
+def plain_words(_: Scope, problem: Problem) -> Response:
+    return problem.response()
+
+
 class StreamEndpoint:
     """An ASGI app that answers with a stream of what `follow` yields.
 
-    `of_one_job`: the stream is over after the job's end, and not to be resumed.
+    `of_one_job`: the stream is over after the job's end, and not to be resumed. `words`: how a
+    problem is answered, where no stream can be.
     """
 
-    def __init__(self, streams: Streams, follow: Follow, *, of_one_job: bool) -> None:
+    def __init__(
+        self, streams: Streams, follow: Follow, *, of_one_job: bool, words: InWords = plain_words
+    ) -> None:
         self._streams = streams
         self._figures = streams.figures
         self._follow = follow
         self._of_one_job = of_one_job
+        self._words = words
         self._kind = "job" if of_one_job else "feed"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -162,7 +167,7 @@ class StreamEndpoint:
         except (Problem, JobNotFound, JobGone) as error:
             problem = translated(error)
             refuse(scope, problem.name)
-            await self._plain(scope, receive, send, problem.response())
+            await self._plain(scope, receive, send, self._words(scope, problem))
 
     async def _whole(self, scope: Scope, send: Send, body: bytes) -> None:
         """A stream that is over at once."""
@@ -230,58 +235,6 @@ class StreamEndpoint:
             return later(_random(LATER_MS), "unavailable")
         ended = self._of_one_job and last is not None and _ends(last)
         return b"" if ended else retry(_random(RESUME_MS)) + b"\n"
-
-
-def routes(streams: Streams) -> list[Route]:
-    return [
-        Route("/v1/jobs/{id}/events", job_stream(streams), methods=["GET"]),
-        Route("/v1/events", feed_stream(streams), methods=["GET"]),
-    ]
-
-
-def find_stream(scope: Scope, routes: Sequence[Route]) -> ASGIApp | None:
-    """The app of a request that opens a stream, with its path parameters put into the scope."""
-    if scope["path"].endswith("/events"):
-        for route in routes:
-            match, child = route.matches(scope)
-            if match is Match.FULL:
-                scope.update(child, route=route)
-                return route.app
-    return None
-
-
-def job_stream(streams: Streams) -> StreamEndpoint:
-    def follow(scope: Scope, max_age_s: float) -> Items:
-        query = QueryParams(scope["query_string"])
-        owner, job_id = read_owner(scope, query), scope["path_params"]["id"]
-        if not is_id(job_id):
-            raise JobNotFound(job_id)
-        return follow_job(
-            streams.reader, owner, job_id, cursor=cursor_of(scope, query), max_age_s=max_age_s
-        )
-
-    return StreamEndpoint(streams, follow, of_one_job=True)
-
-
-def feed_stream(streams: Streams) -> StreamEndpoint:
-    def follow(scope: Scope, max_age_s: float) -> Items:
-        query = QueryParams(scope["query_string"])
-        filters = filters_of(query)
-        return follow_feed(
-            streams.reader,
-            read_owner(scope, query),
-            cursor=cursor_of(scope, query),
-            wanted=None if filters.every else filters,
-            max_age_s=max_age_s,
-        )
-
-    return StreamEndpoint(streams, follow, of_one_job=False)
-
-
-def cursor_of(scope: Scope, query: QueryParams) -> str | None:
-    """Where the client wants to go on: the header before the query; empty counts as none."""
-    header = Headers(scope=scope).get("last-event-id")
-    return header or query.get("last_event_id") or query.get("lastEventId") or None
 
 
 def _ends(item: Item) -> bool:

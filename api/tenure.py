@@ -60,6 +60,12 @@ class Tenure:
             self.check(time.time())
             audit.flush()
 
+    def log_off(self, who: Identity) -> None:
+        """Ends what hangs on a logon session."""
+        for held in list(self._open):
+            if held.identity.session == who.session and held.identity.user == who.user:
+                held.end("revoked")
+
     def check(self, now: float) -> None:
         """`now` in seconds since 1970."""
         self._users.refresh()

@@ -20,7 +20,6 @@ import uvloop
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import streams
 from api.app import build, opened, routed
 from api.connection import Connection
 from api.identity import Identity
@@ -28,6 +27,7 @@ from api.limits import Rate
 from api.manners import Cors, mannered, manners
 from api.serve import COMMON, Server, bound, collect_seldom
 from api.settings import Settings, read
+from api.stream_routes import routes as routes_of_streams
 
 Counted = Callable[[Scope, int], None]
 
@@ -52,7 +52,7 @@ class Ungated:
 
 async def serve(settings: Settings, user: str, ports: list[int]) -> None:
     async with opened(settings) as parts, asyncio.TaskGroup() as tasks:
-        app = routed(parts, streams.routes(parts.streams), Rate(parts.settings.requests_per_s))
+        app = routed(parts, routes_of_streams(parts.streams), Rate(parts.settings.requests_per_s))
         apps: list[ASGIApp] = [
             build(parts),
             Ungated(app, user, parts.streams.figures.request),

@@ -102,7 +102,6 @@ def asking(doors: Doors, certificates: Certificates | None) -> list[str]:
         "auth_http.request_timeout = 5000",
         *(f"auth_http.{question}_path = {doors.authority}/{question}" for question in QUESTIONS),
         *stomp,
-        "stomp.default_topic_exchange = job.events",
         *management,
         # Nobody reads RabbitMQ's own statistics: the list of connections does without.
         "management_agent.disable_metrics_collector = true",

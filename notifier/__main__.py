@@ -21,6 +21,7 @@ from broker.cloudstack_events import told_on
 from broker.consumer import Batches, consuming, waiting
 from broker.errors import BrokerUnavailable, TopologyMismatch
 from broker.link import connected, keep, opened, user_of
+from broker.notices import completion
 from broker.publisher import Publisher, publishing
 from broker.questions import Questions
 from broker.topology import Exchange, declare, state_queues, topology
@@ -29,7 +30,7 @@ from notifier.commit import Committer
 from notifier.connection import StoreUnavailable, UnsafePolicy, connect
 from notifier.figures import Figures, exporting, process_name
 from notifier.folding import LiveJobs
-from notifier.letters import Rules
+from notifier.letters import AlsoTold, Rules
 from notifier.query import Answerer
 from notifier.service import StateService
 from notifier.settings import Settings, read_settings
@@ -149,6 +150,13 @@ class Notifier:
                 self._serving.discard(batches)
 
 
+def words_of(settings: Settings) -> tuple[AlsoTold, ...]:
+    """What the dialects say of a change of status."""
+    hmc = (completion,) if "hmc" in settings.dialects else ()
+    bus = settings.cloudstack_exchange
+    return (*hmc, told_on(bus)) if bus else hmc
+
+
 async def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
     redis = connect(settings.redis_url, name="jobcast-notifier")
@@ -162,7 +170,7 @@ async def main(settings: Settings) -> int:
         user=user,
         partitions=settings.partitions,
         amqp_progress=settings.amqp_progress,
-        also=(told_on(told),) if (told := settings.cloudstack_exchange) else (),
+        also=words_of(settings),
     )
     figures = Figures()
     service = StateService(store, committer, rules, clock, figures)

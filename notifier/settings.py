@@ -11,6 +11,8 @@ from notifier.connection import SCHEMES
 
 AMQP_SCHEMES: Final = ("amqp", "amqps")
 YEAR_S: Final = 366 * 86_400
+SPOKEN: Final = "hmc"
+"""The dialects that the state service has words of, where nothing else is said."""
 
 
 class Settings(Struct, frozen=True):
@@ -24,6 +26,7 @@ class Settings(Struct, frozen=True):
     amqp_progress: bool = False
     users_file: Path = Path("users.toml")
     cloudstack_exchange: str | None = None
+    dialects: tuple[str, ...] = (SPOKEN,)
 
 
 def read_settings(values: Mapping[str, str]) -> Settings:
@@ -40,4 +43,10 @@ def read_settings(values: Mapping[str, str]) -> Settings:
         amqp_progress=environment.flag("JOBCAST_AMQP_PROGRESS", False),
         users_file=environment.path("JOBCAST_USERS_FILE", Path("users.toml")),
         cloudstack_exchange=environment.exchange("JOBCAST_CLOUDSTACK_EXCHANGE"),
+        dialects=_dialects(environment),
     )
+
+
+def _dialects(environment: Environment) -> tuple[str, ...]:
+    """The API, which has all of them, checks the names."""
+    return tuple(word.strip() for word in environment.text("JOBCAST_DIALECTS", SPOKEN).split(","))

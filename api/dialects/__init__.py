@@ -17,6 +17,7 @@ Made = Callable[["Facility"], Sequence[BaseRoute]]
 """The routes of a dialect; its handlers do all the asking themselves, who it is included."""
 
 DIALECTS: Final[Mapping[str, str]] = {
+    "hmc": "api.dialects.hmc.service",
     "cloudstack": "api.dialects.cloudstack.commands",
     "netapp": "api.dialects.netapp.served",
     "cisco": "api.dialects.cisco.mount",

@@ -143,7 +143,8 @@ async def test_a_job_is_told_at_every_door(trusting: World) -> None:
     stomp = await Stomp.connect(
         world.rabbitmq.stomp_port, alice.name, alice.token, world.certificates.context()
     )
-    stomp.say("SUBSCRIBE", "id:1", f"destination:/topic/{alice.name}.*.succeeded.*", "receipt:1")
+    destination = f"/exchange/job.events/{alice.name}.*.succeeded.*"
+    stomp.say("SUBSCRIBE", "id:1", f"destination:{destination}", "receipt:1")
     assert (await stomp.hear()).startswith("RECEIPT")
     async with (
         await aio_pika.connect(world.rabbitmq.url_of(*alice)) as connection,

@@ -20,10 +20,11 @@ from pamqp.constants import DOMAIN_REGEX
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.authority import Authority, asked
+from api.deadlines import Deadlines
 from api.identity import Credentials
 from api.issuer import Issuer
+from api.logon import Logons
 from api.management import opened_management
-from api.revocation import Deadlines
 from api.secret import Secret
 from api.serve import Server
 from api.settings import Settings
@@ -83,11 +84,10 @@ class Guard:
             self._thread.join(10)
 
     async def _serve(self) -> None:
-        users = Users(self.users_file, {SERVICE})
-        credentials = Credentials(users, Secret(None), self.issuer)  # type: ignore[arg-type] # unused here
+        logons = logons_of(self.users_file, self.issuer)
         settings = self.settings()
         async with opened_management(settings, "/") as management:
-            authority = Authority(settings, credentials, self.deadlines, management)
+            authority = Authority(settings, logons, self.deadlines, management)
             await self._answer(asked(authority, SECRET))
 
     async def _answer(self, app: ASGIApp) -> None:
@@ -111,6 +111,11 @@ class Guard:
             await app(scope, receive, send)
 
         return counted
+
+
+def logons_of(users_file: Path, issuer: Issuer | None = None) -> Logons:
+    users = Users(users_file, {SERVICE})
+    return Logons(Credentials(users, Secret(None), issuer))  # type: ignore[arg-type] # unused here
 
 
 @contextmanager

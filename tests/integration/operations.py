@@ -6,6 +6,7 @@ from typing import Any
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
+from broker.notices import TOPICS
 from jobcast.names import COMMANDS, DEAD, EVENTS, LIFECYCLE, QUERY
 
 Doing = Callable[[AbstractChannel], Awaitable[object]]
@@ -83,6 +84,8 @@ ALLOWED: list[tuple[str, str, Doing]] = [
     ("both", "binds her own key", bound("sub.both.c.n", EVENTS, "both.#")),
     ("root", "binds everything", bound("sub.bob.c.n", EVENTS, "#")),
     ("root", "reads dead letters", got(DEAD)),
+    ("alice", "hears her topics", bound("sub.alice.c.n", TOPICS, "alice.#")),
+    ("alice.x", "hears a topic", bound("sub.alice%2Ex.c.n", TOPICS, "alice_2Ex.1job")),
     ("root", "publishes events", published(EVENTS, "bob.job.started.j")),
     ("root", "declares anything", declared("x")),
 ]
@@ -97,8 +100,18 @@ REFUSALS: list[tuple[str, str, Doing]] = [
     ),
     *(
         ("alice", f"binds to {exchange}", bound("sub.alice.c.n", exchange, "alice.#"))
-        for exchange in (LIFECYCLE, COMMANDS, QUERY, "amq.topic", "amq.headers", "amq.fanout")
+        for exchange in (LIFECYCLE, COMMANDS, QUERY, "amq.headers", "amq.fanout")
     ),
+    *(
+        (user, f"hears topic {key}", bound(f"sub.{queue}.c.n", TOPICS, key))
+        for user, queue, keys in (
+            ("alice", "alice", ("bob.1job", "#", "*.1job", "#.1job", "alice_2Ex.1job", "")),
+            ("alice.x", "alice%2Ex", ("alice.1job", "alice.x.1job", "alice%2Ex.1job")),
+            ("executor", "executor", ("executor.1job",)),
+        )
+        for key in keys
+    ),
+    ("alice", "sends a notice", published(TOPICS, "alice.1job")),
     *(
         ("alice", f"{what} {queue}", doing(queue))
         for queue in ("sub.bob.c.n", "sub.alice%2Ex.c.n", DEAD, "jobcast.state.0", "cmd.executor.n")

@@ -11,15 +11,14 @@ import msgspec
 import pytest
 from aiormq.abc import AbstractConnection
 
+from api.deadlines import Deadlines
 from api.management import opened_management
-from api.revocation import AGAIN_S, CACHE_S, REVOCATION_S, Deadlines, revoking
+from api.revocation import AGAIN_S, CACHE_S, REVOCATION_S, revoking
 from api.users import add_user, remove_user, rotate_token
-from deploy.guard import SERVICE
 from deploy.process import LOOPBACK, free_port
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE
-from notifier.users import Users
 from tests.eventually import eventually
-from tests.integration.authority import Guard, GuardedNode, guarded_node
+from tests.integration.authority import Guard, GuardedNode, guarded_node, logons_of
 from tests.integration.proxy import Proxy
 from tests.integration.stomp import Stomp
 from tests.servers import need_rabbitmq
@@ -69,10 +68,10 @@ class Broker(NamedTuple):
     async def revoking(self, deadlines: Deadlines | None = None) -> AsyncIterator[None]:
         """What every API replica does beside its other work."""
         settings = self.guard.settings()
-        users = Users(settings.users_file, {SERVICE})
+        logons = logons_of(settings.users_file)
         async with (
             opened_management(settings, "/") as management,
-            revoking(settings, users, deadlines or Deadlines(), management),
+            revoking(settings, logons, deadlines or Deadlines(), management),
         ):
             yield
 
@@ -226,12 +225,12 @@ async def test_what_cannot_be_done_yet_is_done_when_rabbitmqs_management_answers
     token = broker.fresh("patient", "subscriber")
     connection = await broker.connect("patient", token)
     settings = broker.guard.settings()
-    users = Users(settings.users_file, {SERVICE})
+    logons = logons_of(settings.users_file)
     port = free_port()  # nobody answers there yet
     away = msgspec.structs.replace(settings, management_url=f"http://{LOOPBACK}:{port}")
     async with (
         opened_management(away, "/") as management,
-        revoking(away, users, Deadlines(), management),
+        revoking(away, logons, Deadlines(), management),
     ):
         remove_user(settings.users_file, "patient")
         await eventually(lambda: "what is to be revoked waits" in caplog.text)

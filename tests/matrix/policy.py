@@ -14,6 +14,9 @@ Each = str | list[str]
 KINDS: Final[tuple[Kind, ...]] = ("own", "foreign", "unknown")
 
 
+By = Literal["bearer", "basic", "cookie", "key", "session"]
+
+
 class Row(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One action. Who is not named cannot try it."""
 
@@ -43,7 +46,7 @@ class Http(Row, kw_only=True, forbid_unknown_fields=True):
     request: str
     headers: dict[str, str] = {}
     body: str | None = None
-    by: tuple[Literal["bearer", "basic", "cookie", "key"], ...] = ("bearer", "basic", "cookie")
+    by: tuple[By, ...] = ("bearer", "basic", "cookie")
     stream: bool = False
 
     @property

@@ -7,6 +7,7 @@ one running job, whose name tells whose it is.
 import asyncio
 import json
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ import aiormq
 import httpx
 from cs import CloudStack
 
+from api.identity import Identity
+from api.logon import logged_on
+from api.secret import Secret
 from api.session import COOKIE
 from broker.topology import Exchange, declare, query_topology, topology
 from deploy.process import LOOPBACK, free_port
@@ -25,9 +29,10 @@ from deploy.redis import RedisNode
 from deploy.stack import Layout, Stack
 from jobcast.events import Recorded, Started
 from notifier.connection import connect
+from notifier.users import digest
 from tests.integration.authority import GuardedNode
 from tests.integration.lab import Lab
-from tests.matrix.cast import PAIRS, STRANGER, Cast
+from tests.matrix.cast import ISSUED, PAIRS, ROLES, STRANGER, Cast
 from tests.matrix.policy import Kind, Row, mentions
 from tests.mint import AUDIENCE, ISSUER, Mint, key_set
 
@@ -52,6 +57,8 @@ class Scene:
     async def prepare(self) -> None:
         """Puts everybody's job into Redis, and the service's topology into RabbitMQ."""
         redis = connect(self.redis.url, name="matrix")
+        self._secret = Secret(redis)
+        await self._secret.agree()
         for name, job in self.jobs.items():
             lab = Lab(redis, name)
             whose = f"whose<{name}>"
@@ -89,6 +96,8 @@ class Scene:
             return self.bearer(name)
         if door == "basic":
             return self.cast.basic(name, self.cast.credentials[name])
+        if door == "session":
+            return self._session(name)
         if name not in self._cookies:
             opened = httpx.post(f"{self.url}/v1/session", headers=self.bearer(name))
             assert opened.status_code == 200, opened.text
@@ -103,6 +112,12 @@ class Scene:
         client = CloudStack(self.url, keys.api_key, keys.secret_key)
         client._sign(data)  # type: ignore[no-untyped-call] # theirs
         return urlencode(added | {"signature": data["signature"]})
+
+    def _session(self, name: str) -> dict[str, str]:
+        """A new logon session, of those as well whom no logon would give one."""
+        hexes = digest(self.cast.credentials[name]) if name in ROLES else ""
+        who = Identity(name, ((ROLES | ISSUED)[name],), "token", hexes)
+        return {"X-API-Session": logged_on(who, self._secret, time.time()).session_id}
 
     def ticket(self, me: str, job: str) -> str:
         """For a job that is taken to be one's own."""
@@ -121,7 +136,7 @@ def pairs(who: str, row: Row | None = None) -> list[tuple[str, str]]:
     A row in which no other owner stands is asked by each once.
     """
     found = PAIRS["subscriber" if who.startswith("ticket") else who.partition("_")[0]]
-    if row is None or mentions(row, "{owner}") or mentions(row, "{job}"):
+    if row is None or any(mentions(row, word) for word in ("{owner}", "{topic}", "{job}")):
         return found
     return list(dict(found).items())
 
@@ -168,8 +183,8 @@ def opened_scene(folder: Path) -> Iterator[Scene]:
 
 
 def problem(body: str) -> str:
-    """The name of a problem, with a space before it; empty where there is none. A dialect that has
-    names for what is wrong has the same ones."""
+    """The name of a problem, with a space before it; the reason of one of the HMC's, with a comma;
+    empty where there is none. A dialect that has names for what is wrong has the same ones."""
     try:
         told: Any = json.loads(body)
     except ValueError:
@@ -177,6 +192,8 @@ def problem(body: str) -> str:
     match told:
         case {"type": str(kind)} if kind.startswith("/problems/"):
             return f" {kind.removeprefix('/problems/')}"
+        case {"http-status": _, "reason": reason}:
+            return f",{reason}"
         case {"error": {"code": str(code)}}:
             return f" {code}"
         case _:

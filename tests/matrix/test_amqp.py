@@ -20,6 +20,7 @@ from aiormq.exceptions import (
     ProbableAuthenticationError,
 )
 
+from broker.notices import topic_part
 from jobcast.names import encode_part
 from tests.integration import operations
 from tests.integration.operations import Doing
@@ -45,7 +46,7 @@ class Attempt(NamedTuple):
 
 def attempts(row: Amqp, scene: Scene) -> Iterator[Attempt]:
     """All cells of the row, with everybody who stands for them."""
-    kinds = KINDS if mentions(row, "{owner}") else KINDS[:1]
+    kinds = KINDS if mentions(row, "{owner}") or mentions(row, "{topic}") else KINDS[:1]
     for who, kind in product(("subscriber", "executor", "admin"), kinds):
         wanted = row.answer(who, kind)
         for me, other in pairs(who, row) if wanted is not None else ():
@@ -63,6 +64,7 @@ def operations_of(row: Amqp, owner: str, fields: dict[str, str]) -> Iterator[dic
     names = ("do", "queue", "exchange", "source", "key")
     for *words, arguments in product(*map(each, values), each(row.arguments)):
         known = fields | {"owner": encode_part(owner), "n": uuid.uuid4().hex[:8]}
+        known["topic"] = topic_part(owner)
         what: dict[str, Any] = {
             name: filled(word, **known) for name, word in zip(names, words, strict=True)
         }

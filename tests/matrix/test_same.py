@@ -63,6 +63,11 @@ RPC: Final = {
     "listPersistentIDStatus": '"id":"{}","pageinfo":{"offset":0,"max":-1}',
 }
 """Functions of Cisco License Manager, with their parameters."""
+BY_SESSION: Final = (
+    "GET /api/jobs/{}",
+    "DELETE /api/jobs/{}",
+    "POST /api/jobs/{}/operations/cancel",
+)
 
 
 class Answer(NamedTuple):
@@ -189,6 +194,24 @@ async def test_over_json_rpc_a_foreign_job_and_an_unknown_one_answer_and_cost_th
                 found[kind] = await ask(client, redis, ("POST", "/clm/rpc", body), job)
         assert found["foreign"] == found["unknown"], (me, other)
         assert found["foreign"].status == 200
+        assert found["foreign"].calls.total() > 0
+
+
+@pytest.mark.parametrize("asked", BY_SESSION)
+async def test_by_session_a_foreign_job_and_an_unknown_one_answer_and_cost_the_same(
+    scene: Scene, redis: Redis, asked: str
+) -> None:
+    method, path = asked.split(" ")
+    for me, other in (("alice", "alice.x"), ("carol", "alice"), ("admin", "alice")):
+        found: dict[Kind, Answer] = {}
+        kinds: tuple[Kind, ...] = ("foreign", "unknown")
+        headers = scene.by("session", me)
+        for kind in kinds:
+            _, job = scene.job(me, other, kind)
+            async with httpx.AsyncClient(base_url=scene.url, headers=headers) as client:
+                found[kind] = await ask(client, redis, (method, path.format(job), None), job)
+        assert found["foreign"] == found["unknown"], (me, other)
+        assert found["foreign"].status == 404
         assert found["foreign"].calls.total() > 0
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import aiormq
 import pytest
 
+from broker.notices import topic_part
 from deploy.process import LOOPBACK
 from jobcast.names import encode_part
 from tests.integration.stomp import Stomp as Client
@@ -32,7 +33,7 @@ class Attempt(NamedTuple):
 
 
 def attempts(row: Stomp, scene: Scene) -> Iterator[Attempt]:
-    kinds = KINDS if mentions(row, "{owner}") else KINDS[:1]
+    kinds = KINDS if mentions(row, "{owner}") or mentions(row, "{topic}") else KINDS[:1]
     for who, kind, template in product(
         ("subscriber", "executor", "admin"), kinds, each(row.destination)
     ):
@@ -41,6 +42,7 @@ def attempts(row: Stomp, scene: Scene) -> Iterator[Attempt]:
             owner, job = scene.job(me, other, kind)
             fields = {"job": job, "n": uuid.uuid4().hex[:8]}
             names = {"owner": encode_part(owner), "me": encode_part(me)}
+            names["topic"] = topic_part(owner)
             destination = filled(template, **fields, **names)
             label = f"{who}, {me}, {kind}: {destination}"
             queue = _queue(destination) if kind != "unknown" else None

@@ -11,9 +11,10 @@ import pytest
 
 from api.authority import BODY_MAX, Authority, asked, vhost_of
 from api.bearer import Claims
+from api.deadlines import Deadlines
 from api.identity import Credentials
 from api.issuer import Issuer
-from api.revocation import Deadlines
+from api.logon import Logons
 from api.secret import CannotTell, Secret
 from api.settings import Settings
 from api.users import add_user, remove_user
@@ -75,7 +76,7 @@ async def asking(tmp_path: Path, issuer: Issuer | None = None) -> AsyncIterator[
     settings = Settings(amqp_url="amqp://svc:pw@h/", redis_url="redis://h")
     redis = connect("redis://127.0.0.1:1")  # no connection is made
     credentials = Credentials(Users(users_file, {"svc"}), Secret(redis), issuer)
-    app = asked(Authority(settings, credentials, Deadlines(), Queues()), SECRET)
+    app = asked(Authority(settings, Logons(credentials), Deadlines(), Queues()), SECRET)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://authority"
     ) as http:

@@ -3,6 +3,7 @@ from collections.abc import Collection
 import pytest
 
 from api.policy import (
+    LISTENER,
     PERMISSIONS,
     ROLES,
     may_route,
@@ -11,6 +12,7 @@ from api.policy import (
     roles_of,
     tags_of,
 )
+from broker.notices import TOPICS, job_topic
 from jobcast.names import COMMANDS, DEAD, EVENTS, LIFECYCLE, QUERY, encode_part
 
 STOMP = "stomp-subscription-lv1It_r1mivI5W0Twxrr3w"
@@ -29,11 +31,16 @@ OWNERS = ("a", "a.b", "A", "alice", "alice.x", "alicex", "alice@corp", "al%2Eice
         ("executor", EVENTS, ""),
         ("executor", QUERY, ""),
         ("subscriber executor", EVENTS, "read"),
+        ("subscriber", TOPICS, "read"),
+        ("executor", TOPICS, ""),
+        (LISTENER, TOPICS, "read"),
+        (LISTENER, EVENTS, ""),
+        (LISTENER, QUERY, ""),
         ("", EVENTS, ""),
         *(
             (roles, exchange, "")
             for roles in ("subscriber", "executor", "subscriber executor", "nobody")
-            for exchange in ("", "amq.default", "amq.topic", "amq.headers", "sub.alice.x.y", "x")
+            for exchange in ("", "amq.default", "amq.headers", "sub.alice.x.y", "x")
         ),
         *(
             ("admin", name, "configure write read")
@@ -77,6 +84,9 @@ def test_each_role_has_its_exchanges(roles: str, exchange: str, permissions: str
         ("subscriber", "jobcast.state.0", False),
         ("subscriber", STOMP + "x", False),
         ("subscriber", STOMP + "\n", False),
+        (LISTENER, STOMP, True),
+        (LISTENER, "sub.alice.client.name", False),
+        (LISTENER, "cmd.alice.name", False),
         ("executor", "sub.alice.client.name", False),
         ("executor", STOMP, False),
         ("executor", "cmd.alice.a.b", False),
@@ -96,7 +106,8 @@ def test_a_question_nobody_has_thought_of_is_answered_no() -> None:
     assert not may_use("alice", roles, "topic", EVENTS, "read")
     assert not may_use("alice", roles, "exchange", EVENTS, "")
     assert not may_route("alice", roles, EVENTS, "write", "alice.x")
-    assert not may_route("alice", roles, "amq.topic", "read", "alice.#")
+    assert not may_route("alice", roles, TOPICS, "write", "alice.1job")
+    assert not may_route("alice", roles, "amq.headers", "read", "alice.#")
 
 
 @pytest.mark.parametrize("owner", OWNERS)
@@ -108,11 +119,17 @@ def test_a_queue_belongs_to_exactly_the_owner_whose_encoded_name_it_bears(
     assert may_use(owner, ["subscriber"], "queue", queue, "read") == (owner == other)
     key = f"{encode_part(other)}.job.succeeded.j"
     assert may_route(owner, ["subscriber"], EVENTS, "read", key) == (owner == other)
+    for roles in (["subscriber"], [LISTENER]):
+        assert may_route(owner, roles, TOPICS, "read", job_topic(other)) == (owner == other)
 
 
 @pytest.mark.parametrize("key", ["alice", "alice.#", "alice.*.failed.*", "alice.job.started.x"])
 def test_a_key_whose_first_part_is_ones_own_may_be_bound(key: str) -> None:
     assert may_route("alice", ["subscriber"], EVENTS, "read", key)
+    assert may_route("alice", ["subscriber"], TOPICS, "read", key)
+    assert may_route("alice", [LISTENER], TOPICS, "read", key)
+    assert not may_route("alice", [LISTENER], EVENTS, "read", key)
+    assert not may_route("alice", ["executor"], TOPICS, "read", key)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +137,8 @@ def test_a_key_whose_first_part_is_ones_own_may_be_bound(key: str) -> None:
     ["", "#", "*", "#.alice", "*.x", "bob.#", "alicex.#", "Alice.#", "alice%2Ex.#", ".alice.#"],
 )
 def test_a_key_that_could_match_anothers_may_not(key: str) -> None:
-    assert not may_route("alice", ["subscriber", "executor"], EVENTS, "read", key)
+    for exchange in (EVENTS, TOPICS):
+        assert not may_route("alice", ["subscriber", "executor", LISTENER], exchange, "read", key)
     assert may_route("root", ["admin"], EVENTS, "read", key)
 
 

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from api.deadlines import Deadlines
 from api.management import Bound
-from api.revocation import AGAIN_S, Deadlines, Revocation
+from api.revocation import AGAIN_S, Revocation
 from api.users import add_user, remove_user, rotate_token
 from jobcast.names import COMMANDS, EVENTS, LIFECYCLE
 from notifier.users import Users

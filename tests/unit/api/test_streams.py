@@ -11,7 +11,8 @@ from starlette.types import Message
 from api.figures import ApiFigures
 from api.identity import Identity
 from api.settings import Settings
-from api.streams import STUCK_S, StreamEndpoint, Streams, cursor_of, find_stream, routes
+from api.stream_routes import cursor_of, find_stream, routes
+from api.streams import STUCK_S, StreamEndpoint, Streams
 from api.tenure import Tenure
 from notifier.connection import StoreUnavailable
 from notifier.follow import JobGone, JobNotFound, NothingLeft

@@ -12,7 +12,9 @@ from api.facility import Facility
 from api.settings import read
 
 # Routes are made before anything is asked for.
-FACILITY = cast("Facility", SimpleNamespace(settings=read({})))
+FACILITY = cast(
+    "Facility", SimpleNamespace(settings=read({}), streams=SimpleNamespace(figures=None))
+)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
