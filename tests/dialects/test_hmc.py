@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import httpx
 import pytest
 import zhmcclient
+from stomp.exception import StompException
 
 from api import seal
 from api.logon import CREDENTIAL, SESSION
@@ -37,7 +38,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 30.0
+TRIES: Final = 5
 HEARTBEAT: Final = zhmcclient.StompRetryTimeoutConfig(
     heartbeat_send_cycle=1, heartbeat_receive_cycle=1, connect_retries=3
 )
@@ -161,6 +163,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ) as stack,
     ):
         yield World(certificates, rabbitmq, stack, users_file, executor)
+        rabbitmq.kill()  # there is nothing to keep, and a graceful end takes seconds
 
 
 @pytest.fixture
@@ -414,11 +417,22 @@ class Heard:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        try:
-            for notice in self._receiver.notifications():
-                self.notices.append(notice)
-        except Exception as error:  # noqa: BLE001,RUF100 - looked at by the test
-            self.error = error
+        """As its documentation has it: a lost connection is made again, all else is for good.
+
+        It loses one in twenty by itself, before it has subscribed: stomp.py reads and writes one
+        TLS socket at the same time, and then hears of an end that nobody has sent.
+        """
+        for _ in range(TRIES):
+            try:
+                for notice in self._receiver.notifications():
+                    self.notices.append(notice)
+                return
+            except zhmcclient.NotificationConnectionError as error:
+                last: Exception = error
+            except Exception as error:  # noqa: BLE001,RUF100 - looked at by the test
+                last = error
+                break
+        self.error = last
 
     @property
     def over(self) -> bool:
@@ -428,9 +442,9 @@ class Heard:
         self._thread.start()
 
     def stop(self) -> None:
-        if not self.over:
-            self._receiver.close()
-            self._thread.join(PATIENCE_S)
+        if not self.over:  # it looks at that after some seconds, which need not be waited for
+            with suppress(StompException):
+                self._receiver.close()
 
 
 @contextmanager
@@ -488,8 +502,8 @@ def test_no_other_topic_is_heard(
     wanted = topic.format(**names)
     with hearing(world.receiver(wanted, *logins(session, alice)[by])) as heard:
         eventually(lambda: heard.over)
-    # The client loses the ERROR frame now and then, and sees a lost connection alone.
-    assert isinstance(heard.error, zhmcclient.Error)
+    assert isinstance(heard.error, zhmcclient.NotificationJMSError)
+    assert "access_refused" in str(heard.error)
     asked = rf'who={alice.name} door=amqp action="?read key {re.escape(wanted)} of amq.topic'
     assert re.search(asked, world.log)
 
@@ -529,6 +543,8 @@ def test_a_wrong_credential_and_one_of_another_session_do_not_connect(
         assert isinstance(heard.error, zhmcclient.NotificationConnectionError)
 
 
+GONE: Final = (zhmcclient.NotificationJMSError, zhmcclient.NotificationConnectionError)
+"""The client tells of the frame with which it is closed, or of the end of the connection alone."""
 Ending = Callable[[World, Login, zhmcclient.Session], object]
 
 
@@ -544,11 +560,12 @@ def test_who_is_gone_hears_no_more(
 ) -> None:
     receiver = world.receiver(session_topic(session), *logins(session, alice)["session"])
     with hearing(receiver) as heard:
-        eventually(lambda: heard.error or world.bound(alice))
+        eventually(lambda: world.bound(alice))
+        assert not heard.over
         ending(world, alice, session)
         eventually(lambda: heard.over)
-    assert isinstance(heard.error, zhmcclient.NotificationConnectionError | zhmcclient.Error)
-    assert heard.notices == []
+    assert not world.bound(alice)
+    assert isinstance(heard.error, GONE)
 
 
 def session_topic(session: zhmcclient.Session) -> str:
