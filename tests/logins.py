@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-POOL = 200  # made beforehand: the tests do not depend on the file being read again
+POOL = 1_000  # made beforehand: the tests do not depend on the file being read again
 
 
 class Login(NamedTuple):

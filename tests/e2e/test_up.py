@@ -189,7 +189,7 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
 async def test_a_notifier_that_does_not_come_up_is_explained(
     tmp_path: Path, redis_server: RedisNode
 ) -> None:
-    with running(tmp_path, JOBCAST_REDIS_URL=redis_server.url, JOBCAST_PARTITIONS="none") as run:
+    with running(tmp_path, JOBCAST_REDIS_URL=redis_server.url, JOBCAST_ORPHAN_S="none") as run:
         assert run.process.wait(50) == 1
         assert "notifier-1 ended with exit code" in run.text
-        assert "JOBCAST_PARTITIONS=none" in run.text
+        assert "JOBCAST_ORPHAN_S=none" in run.text

@@ -239,8 +239,9 @@ async def test_connections_may_break_at_any_time(place: Place) -> None:
                 if len(found) == 40:
                     break
             await reporting
+    # Whether the queue is empty is not said: RabbitMQ does not confirm an acknowledgement, and one
+    # that went into a dead connection lets what was handled come again to the next process.
     assert found == [(f"j{number}", version) for number in range(20) for version in (1, 2)]
-    await place.emptied()
 
 
 async def _report_many(place: Place) -> None:

@@ -23,7 +23,9 @@ from tests.matrix.policy import Kind
 from tests.matrix.scene import Scene
 
 WAIT_S: Final = 0.3
-BESIDE: Final = frozenset({"ping", "info", "client|setinfo", "client|setname", "pubsub|channels"})
+BESIDE: Final = frozenset(
+    {"ping", "info", "hello", "auth", "client|setinfo", "client|setname", "pubsub|channels"}
+)
 RANDOM: Final = re.compile(rb"(?m)^retry: \d+$")
 OWN_HEADERS: Final = frozenset({"x-request-id", "date"})
 CURSOR: Final = {"Last-Event-ID": "1-0"}
