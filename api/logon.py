@@ -15,7 +15,7 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from api import seal
-from api.identity import Credentials, Identity, sealed_by
+from api.identity import FOLLOWS, Credentials, Identity, sealed_by
 from api.seal import Sealed
 from api.secret import CannotTell, Secret
 
@@ -105,15 +105,15 @@ class Logons:
         self._looks = {at for at in self._looks if at > now}
 
     def void(self, connected: Collection[str], now: float) -> list[str]:
-        """Those of the connected who are sessions that hold no more; the others are looked at again
-        when they expire. Who cannot be told is left, for a later look."""
+        """Those of the connected who are sessions and may hear no more; the others are looked at
+        again when they expire. Who cannot be told is left, for a later look."""
         void = []
         for session_id in filter(is_session_id, connected):
             try:
                 who = self.identity(session_id, now)
             except CannotTell:
                 continue
-            if who is None:
+            if who is None or not who.has(FOLLOWS):
                 void.append(session_id)
             else:
                 self._look(who.expires_at or now, now)

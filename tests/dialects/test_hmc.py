@@ -414,6 +414,7 @@ class Heard:
         self.notices: list[tuple[dict[str, str], object]] = []
         self.error: Exception | None = None
         self._receiver = receiver
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
@@ -429,6 +430,8 @@ class Heard:
                 return
             except zhmcclient.NotificationConnectionError as error:
                 last: Exception = error
+                if self._stopped:
+                    break
             except Exception as error:  # noqa: BLE001,RUF100 - looked at by the test
                 last = error
                 break
@@ -442,6 +445,7 @@ class Heard:
         self._thread.start()
 
     def stop(self) -> None:
+        self._stopped = True
         if not self.over:  # it looks at that after some seconds, which need not be waited for
             with suppress(StompException):
                 self._receiver.close()
@@ -574,7 +578,7 @@ def session_topic(session: zhmcclient.Session) -> str:
 
 
 def test_a_session_that_expires_is_closed_at_the_broker(world: World, alice: Login) -> None:
-    expires = time.time() + 5
+    expires = time.time() + 8
     login = sealed(alice, SESSION, expires), sealed(alice, CREDENTIAL, expires)
     with hearing(world.receiver(job_topic(alice.name), *login)) as heard:
         eventually(lambda: heard.error or world.bound(alice))

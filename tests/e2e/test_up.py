@@ -28,6 +28,7 @@ def _servers() -> None:
 
 
 DOOR = re.compile(r"^ +(HTTP|SSE|AMQP|Redis) +(\S+)$", re.MULTILINE)
+DOORS = ("AMQP", "REDIS", "HTTP", "STOMP")
 TRUST = re.compile(r"export SSL_CERT_FILE=(\S+)$", re.MULTILINE)
 TOKEN = re.compile(r"^ +(admin|executor|alice) +(\S+) ", re.MULTILINE)
 
@@ -39,7 +40,7 @@ class Run:
             "PYTHONPATH": str(ROOT),
             "JOBCAST_DATA_DIR": str(folder / "data"),
             "JOBCAST_USERS_FILE": str(folder / "users.toml"),
-            **dict.fromkeys(("JOBCAST_AMQP_PORT", "JOBCAST_REDIS_PORT", "JOBCAST_HTTP_PORT"), "0"),
+            **dict.fromkeys((f"JOBCAST_{door}_PORT" for door in DOORS), "0"),
         }
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(

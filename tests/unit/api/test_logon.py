@@ -180,6 +180,14 @@ def test_a_logoff_is_followed_by_a_look_that_others_outlive(door: Door) -> None:
     assert logons.void(connected, NOW + STEP_S) == connected[:2]
 
 
+def test_who_has_lost_the_role_hears_no_more(door: Door) -> None:
+    session_id, path = door.logged_on().session_id, door.alice.path
+    assert door.logons.void([session_id], NOW) == []
+    path.write_text(path.read_text().replace("subscriber", "executor"))
+    door.who(session_id)
+    assert door.logons.void([session_id], NOW) == [session_id]
+
+
 def test_looks_are_few_however_many_log_in(door: Door) -> None:
     logons = door.logons
     for second in range(100):
