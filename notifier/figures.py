@@ -115,7 +115,8 @@ class Figures:
         )
         self._waits = counter("redis_waits_total", "Times a batch had to wait because Redis failed")
         self._notified = counter(
-            "notifications_total", "Notifications and commands confirmed by RabbitMQ"
+            "notifications_total",
+            "Notifications, in all words, and commands confirmed by RabbitMQ",
         )
         self._refused = counter(
             "notifications_refused_total",
