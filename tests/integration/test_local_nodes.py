@@ -15,6 +15,7 @@ import httpx
 import pytest
 import redis as redis_client
 
+from deploy import rabbitmq as node_module
 from deploy.guard import SERVICE, Doors
 from deploy.process import LOOPBACK, Command, Keeper, PortTaken, StartFailure, free_port
 from deploy.rabbitmq import MESSAGE_BYTES_MAX, RabbitMQNode
@@ -50,6 +51,10 @@ def none_runs(*pids: int) -> Callable[[], bool]:
     return lambda: not any(runs(pid) for pid in pids)
 
 
+def holds_it(file: Path) -> bool:
+    return file.suffix in {".LOG", ".DCL", ".DCD"} and b"kept" in file.read_bytes()
+
+
 async def test_a_durable_queue_survives_kill_and_restart_and_stop_leaves_no_process(
     tmp_path: Path,
 ) -> None:
@@ -63,6 +68,8 @@ async def test_a_durable_queue_survives_kill_and_restart_and_stop_leaves_no_proc
             message = aio_pika.Message(b"hello", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(message, routing_key="kept")
             url = node.url
+            # RabbitMQ answers a declaration before its table of queues is on disk.
+            await eventually(lambda: any(map(holds_it, node.folder.glob("data/*/*.*"))), 20)
             node.kill()
         assert not node.alive
         node.start()
@@ -192,3 +199,16 @@ async def test_a_data_folder_from_before_loses_its_guest(tmp_path: Path) -> None
             node.restart()
             users = (await management.get("/api/users")).json()
     assert [user["name"] for user in users] == [SERVICE]
+
+
+def test_a_node_whose_own_ports_are_taken_meanwhile_takes_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        ports = iter([free_port(), taken.getsockname()[1]])  # epmd's, and the one between nodes
+        monkeypatch.setattr(node_module, "free_port", lambda: next(ports, None) or free_port())
+        with RabbitMQNode(tmp_path / "rabbitmq", port=free_port()) as node:
+            assert node.alive
+        assert next(ports, None) is None
