@@ -48,7 +48,7 @@ async def test_every_call_answers_as_the_page_says(
     question = block("python", "job.query", CALLS)
     answered = await run(environment, sys.executable, "-c", question)
     assert answered.startswith("job.status ")
-    assert '"id":"later-1"' in answered
+    assert '"id":"tour-2"' in answered
 
 
 def test_no_call_of_the_protocol_is_missing() -> None:
