@@ -18,6 +18,7 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Replica, Service, Stack
 from tests.chaos.link import Link
+from tests.integration.rabbit import QUEUES, written
 from tests.logins import Logins
 from tests.servers import need_servers
 
@@ -78,6 +79,7 @@ async def opened_rig(nodes: Nodes, logins: Logins, folder: Path, **env: str) -> 
         stack = Stack(layout)
         try:
             await asyncio.to_thread(stack.start)
+            await written(nodes.rabbitmq, *QUEUES[:2])
             yield Rig(nodes, stack, (amqp, store))
         finally:
             await asyncio.to_thread(nodes.start)

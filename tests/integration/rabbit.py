@@ -13,6 +13,7 @@ from broker.consumer import consuming
 from broker.link import connected, opened
 from broker.publisher import publishing
 from broker.topology import PARTITIONS, QUERIES
+from deploy.rabbitmq import RabbitMQNode
 from jobcast.events import Event
 from jobcast.message import Incoming, Message, Outcome
 from jobcast.names import COMMANDS, DEAD, EVENTS, LIFECYCLE, QUERY
@@ -20,6 +21,7 @@ from tests.eventually import eventually
 from tests.integration.lab import incoming
 
 ROOT = Path(__file__).parents[2]
+DIRECTORY = "quorum/*/names.dets"
 QUEUES = (DEAD, *(f"jobcast.state.{number}" for number in range(4)))
 
 
@@ -27,6 +29,26 @@ QUEUES = (DEAD, *(f"jobcast.state.{number}" for number in range(4)))
 async def channel_to(url: str) -> AsyncIterator[aiormq.abc.AbstractChannel]:
     async with connected(url, "test") as connection, opened(connection, confirms=False) as channel:
         yield channel
+
+
+async def written(node: RabbitMQNode, *queues: str, quorum: bool = True) -> None:
+    """Returns when the node would find these new queues again after a SIGKILL.
+
+    RabbitMQ answers a declaration before it is on disk: its table of queues is written within
+    seconds, and the directory of quorum queues (3.10: not even synced when the first message is)
+    half a second later. A quorum queue without its entry there comes back without a leader, for
+    ever.
+    """
+
+    def held(pattern: str, name: str) -> bool:
+        files = list(node.folder.glob(f"data/*/{pattern}"))
+        return not files or any(name.encode() in file.read_bytes() for file in files)
+
+    def all_held() -> bool:
+        tables = all(held("*.[LD][OC][GLD]", name) for name in queues)
+        return tables and (not quorum or all(held(DIRECTORY, f"_{name}m") for name in queues))
+
+    await eventually(all_held, 20)
 
 
 async def sweep(url: str) -> None:

@@ -21,6 +21,7 @@ from deploy.process import LOOPBACK, Command, Keeper, PortTaken, StartFailure, f
 from deploy.rabbitmq import MESSAGE_BYTES_MAX, RabbitMQNode
 from deploy.redis import RedisNode
 from tests.eventually import eventually
+from tests.integration.rabbit import written
 from tests.servers import need_servers
 
 PARENT = """
@@ -51,10 +52,6 @@ def none_runs(*pids: int) -> Callable[[], bool]:
     return lambda: not any(runs(pid) for pid in pids)
 
 
-def holds_it(file: Path) -> bool:
-    return file.suffix in {".LOG", ".DCL", ".DCD"} and b"kept" in file.read_bytes()
-
-
 async def test_a_durable_queue_survives_kill_and_restart_and_stop_leaves_no_process(
     tmp_path: Path,
 ) -> None:
@@ -68,8 +65,7 @@ async def test_a_durable_queue_survives_kill_and_restart_and_stop_leaves_no_proc
             message = aio_pika.Message(b"hello", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(message, routing_key="kept")
             url = node.url
-            # RabbitMQ answers a declaration before its table of queues is on disk.
-            await eventually(lambda: any(map(holds_it, node.folder.glob("data/*/*.*"))), 20)
+            await written(node, "kept", quorum=False)
             node.kill()
         assert not node.alive
         node.start()
