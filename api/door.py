@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
+from abc import ABC, abstractmethod
 from contextlib import aclosing
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -35,7 +36,7 @@ WAIT_S: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-class Wish:
+class Wish(ABC):
     """What somebody wants of a job.
 
     `action`: its word in the audit log; `kept`: the event's reference is stored with the job;
@@ -46,13 +47,13 @@ class Wish:
     kept: ClassVar[bool] = False
     deletes: ClassVar[bool] = False
 
+    @abstractmethod
     def event(self, job: Job) -> Event:
         """Raises Problem where the job does not allow it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, job: Job, stored: bool) -> bool:
         """Whether the job shows it. Raises Problem where it never will."""
-        raise NotImplementedError
 
     def again(self, event: Event, job: Job) -> Event | None:
         """The event to send once more, where the job has moved on so that it will not count."""

@@ -14,15 +14,12 @@ from typing import Final, cast
 
 import msgspec
 
+from bench.results import Failed
 from deploy.process import LOOPBACK
 
 END: Final = b"\r\n\r\n"
 LENGTH: Final = b"\r\ncontent-length: "
 ANSWER_S: Final = 30.0
-
-
-class Failed(Exception):
-    """An answer was not the one that was to come."""
 
 
 class Answers(msgspec.Struct):

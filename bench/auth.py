@@ -15,15 +15,15 @@ from statistics import median
 from typing import Final
 
 import msgspec
-import uvloop
 from redis.asyncio import Redis
 
 from bench import credentials, load, queues
-from bench.asking import Askers, Failed, asking
+from bench.asking import Askers, asking
 from bench.credentials import JOB, PATH, USER, Mint
-from bench.machine import cpu_s, describe
-from bench.results import Row, print_table, spread, write_rows
-from bench.servers import Servers, private_servers
+from bench.machine import cpu_s
+from bench.results import Row, print_table, spread
+from bench.run import measured
+from bench.servers import Servers
 from bench.targets import NO_LIMIT, running
 from deploy.process import free_port
 from notifier.keys import OwnerKeys
@@ -114,19 +114,11 @@ def run(given: argparse.Namespace) -> int:
     sizes = Sizes(given.rounds, given.turn, given.connections, given.users, 300)
     if given.quick:
         sizes = Sizes(1, 0.1, given.connections, given.users, 30)
-    rows: list[Row] = []
-    with private_servers() as servers:
-        print(describe(servers.folder))
-        try:
-            uvloop.run(_measure(servers, sizes, rows))
-        except Failed as error:
-            print(f"FAILED: {error}")
-            return 1
-        finally:
-            if rows:
-                print(f"raw rows: {write_rows('auth', rows)}")
-    _report(rows, sizes)
-    return 0
+    return measured(
+        name="auth",
+        measure=lambda servers, rows: _measure(servers, sizes, rows),
+        report=lambda rows: _report(rows, sizes),
+    )
 
 
 async def _measure(servers: Servers, sizes: Sizes, rows: list[Row]) -> None:

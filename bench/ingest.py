@@ -13,14 +13,14 @@ from statistics import median
 from typing import Final
 
 import msgspec
-import uvloop
 from redis.asyncio import Redis
 
 from bench import load, queues
 from bench.load import EVENTS_PER_JOB, Spec
-from bench.machine import cpu_s, describe
-from bench.results import Row, print_table, spread, write_rows
-from bench.servers import Servers, private_servers
+from bench.machine import cpu_s
+from bench.results import Failed, Row, print_table, spread
+from bench.run import measured
+from bench.servers import Servers
 from bench.stored import wrong_in_notifications, wrong_in_redis
 from broker.consumer import PREFETCH
 from broker.link import connected, opened
@@ -47,10 +47,6 @@ class Sizes(msgspec.Struct, frozen=True):
     owners: int
 
 
-class Failed(Exception):
-    """What was stored or notified is not what was sent."""
-
-
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run, under 30 s")
     parser.add_argument("--rounds", type=int, default=5)
@@ -65,19 +61,11 @@ def run(given: argparse.Namespace) -> int:
     sizes = Sizes(given.rounds, given.singles, given.batches, given.batch, given.live, given.owners)
     if given.quick:
         sizes = Sizes(1, 3_000, 100, given.batch, min(given.live, 300), given.owners)
-    rows: list[Row] = []
-    with private_servers() as servers:
-        print(describe(servers.folder))
-        try:
-            uvloop.run(_measure(servers, sizes, rows))
-        except Failed as error:
-            print(f"FAILED: {error}")
-            return 1
-        finally:
-            if rows:
-                print(f"raw rows: {write_rows('ingest', rows)}")
-    _report(rows, sizes)
-    return 0
+    return measured(
+        name="ingest",
+        measure=lambda servers, rows: _measure(servers, sizes, rows),
+        report=lambda rows: _report(rows, sizes),
+    )
 
 
 async def _measure(servers: Servers, sizes: Sizes, rows: list[Row]) -> None:

@@ -15,8 +15,8 @@ from bench.floods import LAST_PERCENT, Flood, flood
 from bench.listening import Told, listen, request, stuck
 from bench.load import Spec
 from bench.machine import rss_bytes
-from bench.results import Row
-from bench.scene import Failed, Scene
+from bench.results import Failed, Row
+from bench.scene import Scene
 from bench.stored import wrong_in_notifications, wrong_in_redis
 from bench.weights import MB, descriptors
 from broker.link import connected, opened

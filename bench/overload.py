@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
-import uvloop
-
 from bench.loads import (
     Sizes,
     full_queue,
@@ -20,11 +18,12 @@ from bench.loads import (
     slow_redis,
     stuck_readers,
 )
-from bench.machine import describe, open_files
+from bench.machine import open_files
 from bench.readers import FILES
-from bench.results import Row, print_table, write_rows
-from bench.scene import Failed, Scene, scene
-from bench.servers import Servers, private_servers
+from bench.results import Row, print_table
+from bench.run import measured
+from bench.scene import Scene, scene
+from bench.servers import Servers
 
 QUICK: Final = Sizes(
     events=5_000,
@@ -83,19 +82,11 @@ def run(given: argparse.Namespace) -> int:
     if open_files(FILES) < sizes.stuck + 1_000:
         print("the limit of open files is too low for so many streams")
         return 1
-    rows: list[Row] = []
-    with private_servers() as servers:
-        print(describe(servers.folder))
-        try:
-            uvloop.run(_measure(servers, sizes, chosen, rows))
-        except Failed as error:
-            print(f"FAILED: {error}")
-            return 1
-        finally:
-            if rows:
-                print(f"raw rows: {write_rows('overload', rows)}")
-                _report(rows)
-    return 0
+    return measured(
+        name="overload",
+        measure=lambda servers, rows: _measure(servers, sizes, chosen, rows),
+        report=_report,
+    )
 
 
 async def _measure(servers: Servers, sizes: Sizes, chosen: list[str], rows: list[Row]) -> None:

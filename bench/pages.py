@@ -15,15 +15,15 @@ from typing import Final
 from urllib.parse import quote
 
 import msgspec
-import uvloop
 from redis.asyncio import Redis
 
 from api.users import add_user
 from bench import queues
-from bench.asking import Askers, Failed, asking, request
-from bench.machine import cpu_s, describe
-from bench.results import Row, print_table, write_rows
-from bench.servers import Servers, private_servers
+from bench.asking import Askers, asking, request
+from bench.machine import cpu_s
+from bench.results import Failed, Row, print_table
+from bench.run import measured
+from bench.servers import Servers
 from bench.stocked import Stock, expire, stocked
 from bench.targets import NO_LIMIT, running
 from deploy.process import free_port
@@ -116,19 +116,11 @@ def run(given: argparse.Namespace) -> int:
     sizes = Sizes(given.rounds, given.turn, given.jobs, 11_000)
     if given.quick:
         sizes = Sizes(1, 0.05, [100, 2_000], 1_100)
-    rows: list[Row] = []
-    with private_servers() as servers:
-        print(describe(servers.folder))
-        try:
-            uvloop.run(_measure(servers, sizes, rows))
-        except Failed as error:
-            print(f"FAILED: {error}")
-            return 1
-        finally:
-            if rows:
-                print(f"raw rows: {write_rows('list', rows)}")
-    _report(rows, sizes)
-    return 0
+    return measured(
+        name="list",
+        measure=lambda servers, rows: _measure(servers, sizes, rows),
+        report=lambda rows: _report(rows, sizes),
+    )
 
 
 async def _measure(servers: Servers, sizes: Sizes, rows: list[Row]) -> None:

@@ -16,6 +16,10 @@ FOLDER: Final = Path(__file__).parent / "results"
 Row = Mapping[str, str | int | float]
 
 
+class Failed(Exception):
+    """What was to be stored, delivered or answered was not; the text says what."""
+
+
 def write_rows(name: str, rows: Sequence[Row]) -> Path:
     """Writes the raw rows; the columns are those of all rows, in order of appearance."""
     FOLDER.mkdir(exist_ok=True)

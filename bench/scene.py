@@ -13,7 +13,7 @@ from api.users import add_user
 from bench import queues
 from bench.bystander import OWNER as BYSTANDER
 from bench.bystander import Bystander, standing_by
-from bench.results import Row
+from bench.results import Failed, Row
 from bench.servers import Servers
 from bench.slow import SlowLink, slow_link
 from bench.weights import weighing
@@ -27,10 +27,6 @@ SETTLE_S: Final = 2.0
 IDLE_EVERY_S: Final = 0.1
 IDLE_LOOKS: Final = 5
 DRAINED_S: Final = 240.0
-
-
-class Failed(Exception):
-    """What was promised has not come true; the text says what."""
 
 
 class Scene(msgspec.Struct):

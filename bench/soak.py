@@ -15,17 +15,17 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
-import uvloop
 from redis.asyncio import Redis
 
 from bench.drops import POLL_DROPS, STREAM_DROPS, Place, Turns
 from bench.floods import Flood, flood
 from bench.load import Spec, specs
-from bench.machine import describe, open_files, rss_bytes
+from bench.machine import open_files, rss_bytes
 from bench.readers import FILES
-from bench.results import Row, print_table, write_rows
-from bench.scene import Failed, Scene, scene
-from bench.servers import Servers, private_servers
+from bench.results import Failed, Row, print_table
+from bench.run import measured
+from bench.scene import Scene, scene
+from bench.servers import Servers
 from bench.weights import MB, descriptors
 
 GROWTH_MB: Final = 5.0
@@ -75,20 +75,11 @@ def run(given: argparse.Namespace) -> int:
     if given.quick:
         sizes = Sizes(streams=3_000, polls=600, warm=1_000, portion=500, at_once=100)
     open_files(FILES)
-    rows: list[Row] = []
-    with private_servers() as servers:
-        print(describe(servers.folder))
-        try:
-            uvloop.run(_measure(servers, sizes, rows))
-        except Failed as error:
-            print(f"FAILED: {error}")
-            return 1
-        finally:
-            if rows:
-                print(f"raw rows: {write_rows('soak', rows)}")
-                columns = list(rows[0])
-                print_table("soak", columns, [[str(row[c]) for c in columns] for row in rows])
-    return 0
+    return measured(
+        name="soak",
+        measure=lambda servers, rows: _measure(servers, sizes, rows),
+        report=_report,
+    )
 
 
 async def _measure(servers: Servers, sizes: Sizes, rows: list[Row]) -> None:
@@ -210,3 +201,8 @@ def _judge(first: Look, last: Look) -> None:
         raise Failed("not flat: " + ", ".join(faults))
     grown = f"{last.rss_mb - first.rss_mb:+.1f} MB"
     print(f"flat: {grown}, {last.other_files - first.other_files:+d} files")
+
+
+def _report(rows: list[Row]) -> None:
+    columns = list(rows[0])
+    print_table("soak", columns, [[str(row[name]) for name in columns] for row in rows])

@@ -14,14 +14,14 @@ from statistics import median, quantiles
 from typing import Final
 
 import msgspec
-import uvloop
 
 from bench.crowd import Generator, Report, generator
-from bench.machine import cpu_s, describe, open_files, rss_bytes
+from bench.machine import cpu_s, open_files, rss_bytes
 from bench.readers import FILES
-from bench.results import Row, print_table, spread, write_rows
-from bench.servers import Servers, private_servers
-from bench.targets import TARGETS, Failed, Jobs, Target
+from bench.results import Failed, Row, print_table, spread
+from bench.run import measured
+from bench.servers import Servers
+from bench.targets import TARGETS, Jobs, Target
 
 WARM: Final = 50
 SETTLE_S: Final = 1.0
@@ -67,19 +67,11 @@ def run(given: argparse.Namespace) -> int:
     if open_files(FILES) < sizes.streams + 1_000:
         print("the limit of open files is too low for so many streams")
         return 1
-    rows: list[Row] = []
-    with private_servers() as servers:
-        print(describe(servers.folder))
-        try:
-            uvloop.run(_measure(servers, sizes, rows))
-        except Failed as error:
-            print(f"FAILED: {error}")
-            return 1
-        finally:
-            if rows:
-                print(f"raw rows: {write_rows('streams', rows)}")
-    _report(rows, sizes)
-    return 0
+    return measured(
+        name="streams",
+        measure=lambda servers, rows: _measure(servers, sizes, rows),
+        report=lambda rows: _report(rows, sizes),
+    )
 
 
 async def _measure(servers: Servers, sizes: Sizes, rows: list[Row]) -> None:

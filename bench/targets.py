@@ -30,10 +30,6 @@ STORED_TRIES: Final = 300
 STORED_EVERY_S: Final = 0.1
 
 
-class Failed(Exception):
-    """The server did not deliver what it was to deliver."""
-
-
 class Jobs(msgspec.Struct):
     """Running jobs of one owner; each name holds the one mark that the readers count."""
 

@@ -12,10 +12,11 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
-from urllib.parse import urlsplit
 
-import aio_pika
+from yarl import URL
 
+from broker.errors import BrokerUnavailable
+from broker.link import connected, opened
 from broker.topology import state_queues
 from deploy.process import LOOPBACK
 from jobcast.environment import Environment
@@ -31,32 +32,28 @@ def api(env: Environment) -> bool:
 
 
 async def notifier(env: Environment) -> bool:
-    url = env.text("JOBCAST_AMQP_URL", f"amqp://guest:guest@{LOOPBACK}:5672/")
+    url = URL(env.text("JOBCAST_AMQP_URL", f"amqp://guest:guest@{LOOPBACK}:5672/"))
     partitions = env.integer("JOBCAST_PARTITIONS", 1, low=1, high=PARTITIONS_MAX)
-    trusted = env.optional("SSL_CERT_FILE") if urlsplit(url).scheme == "amqps" else None
-    tls = ssl.create_default_context(cafile=trusted) if trusted else None
-    opening = aio_pika.connect(url, ssl_context=tls)
-    async with asyncio.timeout(TIMEOUT_S), await opening as connection:
-        channel = await connection.channel()
-        for name in state_queues(partitions):
-            queue = await channel.declare_queue(name, passive=True)
-            if not queue.declaration_result.consumer_count:
-                return False
-    return True
+    if url.scheme == "amqps" and (trusted := env.optional("SSL_CERT_FILE")):
+        url = url.update_query(cafile=trusted)  # it may not be in this process's environment
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            connected(str(url), "jobcast health") as connection,
+            opened(connection, confirms=False) as channel,
+        ):
+            queues = [
+                await channel.queue_declare(name, passive=True) for name in state_queues(partitions)
+            ]
+    except (BrokerUnavailable, TimeoutError):
+        return False
+    return all(queue.consumer_count for queue in queues)
 
 
 def consumes(env: Environment) -> bool:
-    """As `notifier`, from wherever it is asked: the caller may be in an event loop. False for
-    whatever is in the way."""
-
-    async def ask() -> bool:
-        try:
-            return await notifier(env)
-        except Exception:
-            return False
-
+    """As `notifier`, from wherever it is asked: the caller may be in an event loop."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, ask()).result()
+        return thread.submit(asyncio.run, notifier(env)).result()
 
 
 def answers_ok(url: str) -> bool:
