@@ -165,9 +165,13 @@ class Facility:
         else:
             pages = reader.store.pages(owner, index, None, sizes)
         async with aclosing(pages):
-            async for page in pages:
-                for one in page.jobs:
-                    yield decode_job(one.body)
+            while True:
+                async with reader.turns:
+                    page = await anext(pages, None)
+                    if page is None:
+                        return
+                    for one in page.jobs:
+                        yield decode_job(one.body)
 
     async def carry_out(self, who: Identity, owner: str, job_id: str, wish: Wish) -> Job | None:
         """See `Door.carry_out`; the wishes are `Cancel`, `Comment`, `Delete` (api.control) and
@@ -182,13 +186,14 @@ class Facility:
         there are. Raises JobNotFound, JobGone, StoreUnavailable."""
         window = Window(offset, limit)
         records = self._reader.records
-        if group is not None:
-            await records.of_group(owner, group, window)
-        else:
-            count = await records.count(owner, job_id) if is_id(job_id) else None
-            if not isinstance(count, int):
-                raise JobNotFound(job_id) if count is None else JobGone(count.deleted)
-            await records.of_job(owner, job_id, count, window)
+        async with self._reader.turns:
+            if group is not None:
+                await records.of_group(owner, group, window)
+            else:
+                count = await records.count(owner, job_id) if is_id(job_id) else None
+                if not isinstance(count, int):
+                    raise JobNotFound(job_id) if count is None else JobGone(count.deleted)
+                await records.of_job(owner, job_id, count, window)
         return [RECORD.decode(one) for one in window.records], window.total
 
 

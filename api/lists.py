@@ -2,11 +2,10 @@
 
 Promises: newest first, every job once, whatever comes and goes between two pages; what is sent is
 what is stored, byte for byte, with `links` spliced in; per request a bounded number of jobs is
-looked at, and an answer has about 4 MiB at most; of all lists of the process `AT_ONCE` are read at
-the same time, whoever asks how often. Never changes anything.
+looked at, and an answer has about 4 MiB at most; it waits for its turn (`Reader.turns`). Never
+changes anything.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
@@ -32,8 +31,6 @@ CHUNK: Final = 200
 PAGE: Final = 50
 """Jobs that are read at once, where all are wanted: one may be 256 KiB long."""
 ANSWER_BYTES: Final = 4_194_304
-AT_ONCE: Final = 8
-"""Each may hold CHUNK jobs: 50 MiB. More of them would also not be faster."""
 EVERYONE: Final = "*"
 
 Pages = AsyncGenerator[Page, None]
@@ -46,7 +43,6 @@ class Lists:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._turns = asyncio.Semaphore(AT_ONCE)  # first come, first served
 
     def routes(self) -> list[Route]:
         return [Route("/v1/jobs", self.list_jobs)]
@@ -67,7 +63,7 @@ class Lists:
             after = after or wanted.begin
             pages, token = self._reader.store.pages(owner, wanted.index, after, sizes), _token
         try:
-            async with self._turns, aclosing(pages):
+            async with self._reader.turns, aclosing(pages):
                 page = await chosen(pages, wanted, limit, token)
         except BadPage:
             raise invalid("page", "the next of an answer before") from None

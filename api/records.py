@@ -70,6 +70,7 @@ class Records:
 
     def __init__(self, reader: Reader, door: Door) -> None:
         self._records = reader.records
+        self._turns = reader.turns
         self._door = door
 
     def routes(self) -> list[Route]:
@@ -83,7 +84,8 @@ class Records:
         owner = read_owner(request.scope, request.query_params)
         window = window_of(request.query_params)
         job_id = request.path_params["id"]
-        await self._records.of_job(owner, job_id, await self._count(owner, job_id), window)
+        async with self._turns:
+            await self._records.of_job(owner, job_id, await self._count(owner, job_id), window)
         return _listed(window)
 
     async def of_group(self, request: Request) -> Response:
@@ -92,7 +94,8 @@ class Records:
         groups = request.query_params.getlist("group")
         if len(groups) != 1 or not 1 <= len(groups[0]) <= GROUP_MAX:
             raise invalid("group", "the name of one group")
-        await self._records.of_group(owner, groups[0], window)
+        async with self._turns:
+            await self._records.of_group(owner, groups[0], window)
         return _listed(window)
 
     async def add(self, request: Request) -> Response:

@@ -8,6 +8,7 @@ anybody, and what is to be renewed gets a new authority.
 
 import ipaddress
 import ssl
+import stat
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ RENEWED_BEFORE: Final = timedelta(days=30)
 SKEW: Final = timedelta(hours=1)
 LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 COMMON_NAME_MAX: Final = 64
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 UNUSABLE: Final = (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound)
 
 
@@ -55,16 +57,25 @@ def certificates_in(
     machine's) and long enough."""
     now = now or datetime.now(UTC)
     found = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
-    names = dict.fromkeys([*LOCAL, gethostname()]) if names is None else names
+    names = dict.fromkeys([*LOCAL, *_own_name()]) if names is None else names
     if not _are_good(found, names, now):
         folder.mkdir(parents=True, exist_ok=True)
         _make(found, names, now)
     return found
 
 
+def _own_name() -> list[str]:
+    """This machine's, if a certificate can hold it: it may be of other letters than ASCII."""
+    name = gethostname()
+    return [name] if name.isascii() else []
+
+
 def _are_good(found: Certificates, names: Collection[str], now: datetime) -> bool:
-    """Whether all three belong together, for these names, for long enough."""
+    """Whether all three belong together, for these names, for long enough, and nobody else has
+    been able to read the key."""
     try:
+        if found.key.stat().st_mode & OTHERS:
+            return False
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(found.cert, found.key)  # raises if the key is another's
         ca = x509.load_pem_x509_certificate(found.ca.read_bytes())

@@ -1,9 +1,11 @@
 """What a process that answers readers holds: the store, the feed and the hub, on one Redis."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from notifier.connection import connect
 from notifier.everyone import Everyone
@@ -12,15 +14,20 @@ from notifier.hub import HEARTBEAT_S, Hub, opened_hub
 from notifier.records import Records
 from notifier.store import Store
 
+AT_ONCE: Final = 8
+"""Each list may hold 200 jobs, 50 MiB, or 8 MiB of records. More at once would not be faster."""
+
 
 class Reader(Struct, frozen=True):
-    """All that streams, long polls and plain reads need."""
+    """All that streams, long polls and plain reads need. `turns`: whoever reads a list waits for
+    one, first come, first served."""
 
     store: Store
     feed: Feed
     hub: Hub
     records: Records
     everyone: Everyone
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
 
 @asynccontextmanager

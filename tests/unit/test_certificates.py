@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import certificates
 from deploy.certificates import LIFETIME, RENEWED_BEFORE, Certificates, certificates_in
 
 
@@ -45,3 +46,21 @@ def test_what_ends_soon_or_is_for_other_names_is_made_anew(tmp_path: Path) -> No
     renewed = contents(certificates_in(tmp_path, now=late))
     assert before != renewed
     assert contents(certificates_in(tmp_path, names=["elsewhere.example"])) != renewed
+
+
+def test_a_key_that_others_could_read_is_made_anew(tmp_path: Path) -> None:
+    made = certificates_in(tmp_path)
+    before = contents(made)
+    made.key.chmod(0o640)
+    after = contents(certificates_in(tmp_path))
+    assert not set(before) & set(after)
+    assert made.key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_no_certificate_can_hold_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "gethostname", lambda: "büro-pc")
+    made = certificates_in(tmp_path)
+    assert contents(certificates_in(tmp_path)) == contents(made)
+    assert made.context().get_ca_certs()
