@@ -112,6 +112,9 @@ class Stranger:
     def left_in(self, queue: str) -> int:
         return int(self.channel.queue_declare(queue, passive=True).method.message_count)
 
+    def consumers_of(self, queue: str) -> int:
+        return int(self.channel.queue_declare(queue, passive=True).method.consumer_count)
+
 
 @contextmanager
 def running(rabbitmq: RabbitMQNode, redis_server: RedisNode) -> Iterator[subprocess.Popen[bytes]]:
@@ -155,7 +158,9 @@ def seen(rabbitmq: RabbitMQNode, redis_server: RedisNode) -> Seen:
     rounds = []
     with closing(Stranger(rabbitmq.url)) as stranger:
         list(stranger.dead_letters())  # of whoever was here before
+        others = stranger.consumers_of("jobcast.state.0")
         with running(rabbitmq, redis_server) as process:
+            asyncio.run(eventually(lambda: stranger.consumers_of("jobcast.state.0") > others, 40))
             for last in ("last-1", "last-2"):
                 for row in ROWS:
                     stranger.send(row)

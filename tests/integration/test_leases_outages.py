@@ -24,6 +24,8 @@ from tests.integration.mortal import living
 from tests.integration.rabbit import channel_to, lifecycle
 from tests.integration.ward import LEASE_S, STATE, Ward, after, opened_ward
 
+pytestmark = pytest.mark.timeout(120)  # they stop and start a broker beside other tests
+
 
 @pytest.fixture
 async def ward(
