@@ -1,40 +1,11 @@
 """Cisco License Manager's functions on many at once: lists, pages, deletions."""
 
-import uuid
-from collections.abc import Iterator
-
 import pytest
 
-from deploy.stack import Stack
 from examples import clm_client as clm
 from examples.clm_client import Pagination
-from tests.dialects.clm import FIRST, UNKNOWN, Clm, logged_in, ok
+from tests.dialects.cisco.clm import FIRST, UNKNOWN, Clm, ok
 from tests.eventually import eventually
-from tests.logins import Login, Logins
-
-
-@pytest.fixture
-def job() -> str:
-    return f"job-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def alice(session_stack: Stack, logins: Logins, subscriber: Login) -> Iterator[Clm]:
-    """A fresh subscriber at the first replica."""
-    with logged_in(session_stack, logins, subscriber) as user:
-        yield user
-
-
-@pytest.fixture
-def bob(session_stack: Stack, logins: Logins) -> Iterator[Clm]:
-    with logged_in(session_stack, logins, logins.fresh_subscriber()) as user:
-        yield user
-
-
-@pytest.fixture
-def admin(session_stack: Stack, logins: Logins) -> Iterator[Clm]:
-    with logged_in(session_stack, logins, logins.admin) as user:
-        yield user
 
 
 async def test_records_are_deleted_each_with_its_own_answer(alice: Clm, bob: Clm, job: str) -> None:

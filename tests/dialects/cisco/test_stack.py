@@ -1,7 +1,6 @@
 """What a client of Cisco License Manager sees of the stack: notices, settings, outages."""
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -17,21 +16,9 @@ from examples import clm_client as clm
 from examples.clm_client import LicenseManager
 from jobcast.sse import EventStream
 from tests.chaos.link import Link
-from tests.dialects.clm import UNKNOWN, Clm, logged_in, ok
+from tests.dialects.cisco.clm import UNKNOWN, Clm, ok
 from tests.eventually import eventually
-from tests.logins import Login, Logins
-
-
-@pytest.fixture
-def job() -> str:
-    return f"job-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def alice(session_stack: Stack, logins: Logins, subscriber: Login) -> Iterator[Clm]:
-    """A fresh subscriber at the first replica."""
-    with logged_in(session_stack, logins, subscriber) as user:
-        yield user
+from tests.logins import Logins
 
 
 async def test_the_notice_is_there_when_the_progress_entry_has_gone(

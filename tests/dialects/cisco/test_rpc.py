@@ -1,49 +1,33 @@
 """JSON-RPC 2.0 at /clm/rpc, request by request: in what form what is asked is answered."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from deploy.stack import Stack
-from tests.dialects.clm import UNKNOWN
-from tests.dialects.clm_rpc import ALL, RECORD, STATUS, Rpc, begun, opened, request
-from tests.logins import Login, Logins
+from tests.dialects.cisco.clm import UNKNOWN
+from tests.dialects.cisco.rpc import ALL, RECORD, STATUS, Rpc, request
 
 
-@pytest.fixture
-async def alice(session_stack: Stack, subscriber: Login) -> AsyncIterator[Rpc]:
-    """With her own token as `Authorization: Bearer`."""
-    async with opened(session_stack, subscriber, subscriber.headers) as rpc:
-        yield rpc
-
-
-@pytest.fixture
-async def job(session_stack: Stack, logins: Logins, alice: Rpc) -> str:
-    """A running job of alice's."""
-    return await begun(session_stack, logins, alice)
-
-
-async def test_names_with_the_prefix_and_other_spellings(alice: Rpc, job: str) -> None:
-    wanted = await alice.call(STATUS, {"taskID": job})
+async def test_names_with_the_prefix_and_other_spellings(rpc: Rpc, running: str) -> None:
+    wanted = await rpc.call(STATUS, {"taskID": running})
     assert wanted["errorCode"] == 0
-    assert await alice.call(f"LicenseManager.{STATUS}", {"taskID": job}) == wanted
-    assert await alice.call(STATUS, {"job_id": job}) == wanted
-    assert await alice.call(STATUS, {"job_id": job, "taskID": job, "more": 1}) == wanted
-    assert await alice.call(STATUS, {"job_id": job, "taskID": None}) == wanted
-    told = await alice.call(STATUS, {"job_id": job, "taskID": "other"})
+    assert await rpc.call(f"LicenseManager.{STATUS}", {"taskID": running}) == wanted
+    assert await rpc.call(STATUS, {"job_id": running}) == wanted
+    assert await rpc.call(STATUS, {"job_id": running, "taskID": running, "more": 1}) == wanted
+    assert await rpc.call(STATUS, {"job_id": running, "taskID": None}) == wanted
+    told = await rpc.call(STATUS, {"job_id": running, "taskID": "other"})
     assert told == (-32602, "Invalid params: job_id: another value than that of taskID")
     page = {"offset": 0, "max": -1}
     by_group = "listPersistentIDStatusByGroup"
-    assert await alice.call(by_group, {"jobgroup": "g", "pageinfo": page}) == (
-        await alice.call(by_group, {"jobGroup": "g", "pageinfo": page})
+    assert await rpc.call(by_group, {"jobgroup": "g", "pageinfo": page}) == (
+        await rpc.call(by_group, {"jobGroup": "g", "pageinfo": page})
     )
 
 
 @pytest.mark.parametrize("params", [{}, {"taskID": None}, {"taskID": ""}, [None], [None, None]])
-async def test_a_missing_id_is_an_operation_error_of_the_progress(alice: Rpc, params: Any) -> None:
-    said = await alice.call(STATUS, params)
+async def test_a_missing_id_is_an_operation_error_of_the_progress(rpc: Rpc, params: Any) -> None:
+    said = await rpc.call(STATUS, params)
     assert (said["errorCode"], said["errorName"]) == (2, "JOB_ID_MISSING")
     assert (said["overallPercentage"], said["targetIds"], said["targetProgress"]) == (0, [], [])
 
@@ -71,17 +55,17 @@ async def test_a_missing_id_is_an_operation_error_of_the_progress(alice: Rpc, pa
     ],
 )
 async def test_a_parameter_that_is_none_is_named(
-    alice: Rpc, method: str, params: Any, named: str
+    rpc: Rpc, method: str, params: Any, named: str
 ) -> None:
-    code, message = await alice.call(method, params)
+    code, message = await rpc.call(method, params)
     assert code == -32602
     assert message.startswith("Invalid params: ")
     assert named in message
 
 
 @pytest.mark.parametrize("given", ["x", 7, 0, -1.5, 10**30, "", None, "ü"])
-async def test_an_id_comes_back_as_it_was_given(alice: Rpc, given: Any) -> None:
-    said = await alice.ask(request(STATUS, {"taskID": UNKNOWN}, id=given))
+async def test_an_id_comes_back_as_it_was_given(rpc: Rpc, given: Any) -> None:
+    said = await rpc.ask(request(STATUS, {"taskID": UNKNOWN}, id=given))
     assert said["id"] == given
     assert type(said["id"]) is type(given)
     assert said["result"]["errorCode"] == 1
@@ -109,20 +93,20 @@ async def test_an_id_comes_back_as_it_was_given(alice: Rpc, given: Any) -> None:
     ],
 )
 async def test_what_is_no_request_is_answered_as_json_rpc_says(
-    alice: Rpc, content: bytes, code: int, id_: Any
+    rpc: Rpc, content: bytes, code: int, id_: Any
 ) -> None:
-    response = await alice.post(content)
+    response = await rpc.post(content)
     assert response.status_code == 200
     said = response.json()
     assert (said["jsonrpc"], said["id"], said["error"]["code"]) == ("2.0", id_, code)
     assert "result" not in said
 
 
-async def test_requests_of_a_batch_take_nothing_from_each_other(alice: Rpc, job: str) -> None:
-    quiet = request("setAsyncOperationJobComment", {"job_id": job, "comment": "quiet"})
+async def test_requests_of_a_batch_take_nothing_from_each_other(rpc: Rpc, running: str) -> None:
+    quiet = request("setAsyncOperationJobComment", {"job_id": running, "comment": "quiet"})
     del quiet["id"]
-    good = request(RECORD, {"job_id": job}, id="good")
-    said = await alice.ask(1, quiet, request("x", id=2), good, [], request(STATUS, 5, id=3))
+    good = request(RECORD, {"job_id": running}, id="good")
+    said = await rpc.ask(1, quiet, request("x", id=2), good, [], request(STATUS, 5, id=3))
     assert [(one["id"], one.get("error", {}).get("code")) for one in said] == [
         (None, -32600),
         (2, -32601),
@@ -133,18 +117,18 @@ async def test_requests_of_a_batch_take_nothing_from_each_other(alice: Rpc, job:
     assert said[2]["result"]["comment"] == "quiet"
 
 
-async def test_notifications_are_carried_out_and_not_answered(alice: Rpc, job: str) -> None:
-    asked = request("setAsyncOperationJobComment", {"job_id": job, "comment": "one"})
+async def test_notifications_are_carried_out_and_not_answered(rpc: Rpc, running: str) -> None:
+    asked = request("setAsyncOperationJobComment", {"job_id": running, "comment": "one"})
     del asked["id"]
     bad = {**asked, "method": "nothing"}
     for content in (asked, bad, [asked, bad]):
-        response = await alice.post(json.dumps(content))
+        response = await rpc.post(json.dumps(content))
         assert (response.status_code, response.content) == (204, b"")
-    assert (await alice.call(RECORD, {"job_id": job}))["comment"] == "one"
+    assert (await rpc.call(RECORD, {"job_id": running}))["comment"] == "one"
 
 
-async def test_a_batch_of_fifty_is_served(alice: Rpc) -> None:
+async def test_a_batch_of_fifty_is_served(rpc: Rpc) -> None:
     asked = [request(STATUS, {"taskID": f"{UNKNOWN}-{n}"}, id=n) for n in range(50)]
-    said = await alice.ask(*asked)
+    said = await rpc.ask(*asked)
     assert [one["id"] for one in said] == list(range(50))
     assert {one["result"]["errorName"] for one in said} == {"JOB_ID_NOT_FOUND"}
