@@ -120,6 +120,8 @@ def test_all_of_ones_own_topics_may_be_heard_at_once(
     with hearing(world.receiver(f"{own}.#", *logins(session, alice)["session"])) as heard:
         job = world.job(session, alice)
         eventually(lambda: heard.error or heard_of(world, heard, alice, job))
+        assert heard.error is None
+        assert heard.notices[0][0]["notification-type"] == "job-completion"
 
 
 def heard_of(world: BrokerWorld, heard: Heard, owner: Login, job: zhmcclient.Job) -> bool:

@@ -62,6 +62,6 @@ def test_a_stream_ends_with_its_session(world: World, session: zhmcclient.Sessio
     headers = {"X-API-Session": session.session_id}
     with world.http() as http, http.stream("GET", "/api/sse", headers=headers) as response:
         lines = response.iter_lines()
-        until(lines, "event: live")
+        assert until(lines, "event: live")
         session.logoff()
-        until(lines, ": revoked")
+        assert until(lines, ": revoked")[-1] == ": revoked"
