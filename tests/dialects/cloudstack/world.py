@@ -1,9 +1,9 @@
-"""Servers of a module's own that speak CloudStack, over TLS, and who asks and reports there."""
+"""Servers that speak CloudStack, over TLS, and who asks and reports there."""
 
 import base64
 import hmac
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from tests.eventually import eventually
 from tests.servers import need_servers
 
 BUS: Final = "cloudstack-events"
+Asked = Callable[..., Any]
 
 
 class Who(NamedTuple):
@@ -32,11 +33,20 @@ class Who(NamedTuple):
 
 
 class World(NamedTuple):
-    certificates: Certificates
+    """The stack's users are the tests' to edit."""
+
     rabbitmq: RabbitMQNode
     redis: RedisNode
     stack: Stack
-    users_file: Path
+
+    @property
+    def certificates(self) -> Certificates:
+        assert self.stack.layout.certificates is not None
+        return self.stack.layout.certificates
+
+    @property
+    def users_file(self) -> Path:
+        return self.stack.layout.users_file
 
     @property
     def url(self) -> str:
@@ -58,7 +68,7 @@ class World(NamedTuple):
 
 @contextmanager
 def opened_world(folder: Path) -> Iterator[World]:
-    """Users, servers and processes, for a test module."""
+    """Users, servers and processes of a test module's own."""
     need_servers()
     certificates = certificates_in(folder / "tls")
     users_file, authority = folder / "users.toml", free_port()
@@ -80,7 +90,7 @@ def opened_world(folder: Path) -> Iterator[World]:
             )
         ) as stack,
     ):
-        yield World(certificates, rabbitmq, redis, stack, users_file)
+        yield World(rabbitmq, redis, stack)
 
 
 class Reports:
