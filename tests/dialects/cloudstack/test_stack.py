@@ -12,9 +12,10 @@ import pytest
 from aiormq.exceptions import ChannelAccessRefused
 from cs import CloudStackApiException
 
-from broker.cloudstack import DOMAIN_ID, id_of
+from broker.cloudstack import DOMAIN_ID
 from tests.dialects.cloudstack.world import BUS, Asked, Reports, Who, World, opened_world
 from tests.eventually import eventually
+from tests.unit.broker.test_cloudstack import whose
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -146,24 +147,13 @@ async def test_completions_are_told_on_the_bus(
     assert message.routing_key == "management-server.AsyncJobEvent.complete.VirtualMachine.v1-2"
     assert message.content_type == "text/plain"
     assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
-    account = id_of(alice.name)
     assert json.loads(message.body) == {
         "jobId": good,
         "status": "SUCCEEDED",
         "resultCode": "0",
         "processStatus": "0",
         "jobResult": {"id": "v1.2", "class": "deploy", "object": "virtualmachine"},
-        "command": "deploy",
-        "commandEventType": "unknown",
-        "cmdInfo": {},
-        "user": account,
-        "account": account,
-        "instanceType": "VirtualMachine",
-        "instanceUuid": "v1.2",
-        "username": alice.name,
-        "accountname": alice.name,
-        "domainname": "ROOT",
-    }
+    } | whose(alice.name, "v1.2")
     assert told[bad].routing_key == "management-server.AsyncJobEvent.complete.unknown.*"
     failed = json.loads(told[bad].body)
     assert (failed["status"], failed["resultCode"]) == ("FAILED", "530")

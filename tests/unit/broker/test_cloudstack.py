@@ -147,9 +147,25 @@ def test_the_result_on_the_bus(result: bytes, told: dict[str, Any] | None) -> No
     assert found == told
 
 
+def whose(owner: str, machine: str) -> dict[str, Any]:
+    """What a message says of the owner of a job that deploys a machine, and of the machine."""
+    account = id_of(owner)
+    return {
+        "command": "deploy",
+        "commandEventType": "unknown",
+        "cmdInfo": {},
+        "user": account,
+        "account": account,
+        "instanceType": "VirtualMachine",
+        "instanceUuid": machine,
+        "username": owner,
+        "accountname": owner,
+        "domainname": "ROOT",
+    }
+
+
 def test_the_body_of_a_failure() -> None:
     told = body(replace(FAILED, resource=Resource("VirtualMachine", "v1")))
-    account = id_of("alice")
     assert told == {
         "jobId": "j",
         "status": "FAILED",
@@ -161,17 +177,7 @@ def test_the_body_of_a_failure() -> None:
             "class": "org.apache.cloudstack.api.response.ExceptionResponse",
             "object": None,
         },
-        "command": "deploy",
-        "commandEventType": "unknown",
-        "cmdInfo": {},
-        "user": account,
-        "account": account,
-        "instanceType": "VirtualMachine",
-        "instanceUuid": "v1",
-        "username": "alice",
-        "accountname": "alice",
-        "domainname": "ROOT",
-    }
+    } | whose("alice", "v1")
 
 
 def test_a_message_is_the_same_whenever_it_is_told() -> None:
