@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from tests.dialects.netapp_client import Client, Guide, Modules, Server
-from tests.dialects.netapp_world import World
+from tests.dialects.netapp.client import Client, Guide, Modules, Server
+from tests.dialects.netapp.world import World
 from tests.logins import Login
 
 JOBS = "/management-server/jobs"

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import requests
 
-from tests.dialects.netapp_client import Server
+from tests.dialects.netapp.client import Server
 from tests.eventually import eventually
 from tests.logins import Login, Logins
 

@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from deploy.stack import Stack
-from tests.dialects.netapp_client import Client, Guide, Modules, Server
-from tests.dialects.netapp_world import World
+from tests.dialects.netapp.client import Client, Guide, Modules, Server
+from tests.dialects.netapp.world import World
 from tests.logins import Login
 
 JOBS = "/management-server/jobs"
