@@ -36,16 +36,16 @@ async def test_a_stream_says_that_its_credential_ends_and_is_resumed_with_a_new_
     login = house.issued()
     lab = lab_of(login.name)
     await lab.tell(lab.say(Queued))
-    async with house.reading(short_lived(house, login, 2), "/v1/events") as reading:
+    async with house.reading(short_lived(house, login, 4), "/v1/events") as reading:
         opening = await reading.until("live")
         assert [block.event for block in opening] == ["stream", "expiring", "snapshot", "live"]
-        assert opening[1].data["in_s"] in {0, 1, 2}
+        assert opening[1].data["in_s"] in range(5)
         assert opening[1].id is None
         await lab.tell(lab.say(Started))
         started = await reading.next()
         begun = time.monotonic()
-        assert await rest(reading, 6) == []
-        assert time.monotonic() - begun < 4
+        assert await rest(reading, 10) == []
+        assert time.monotonic() - begun < 8
     await lab.tell(lab.say(Progressed, percent=5), lab.say(Queued, "second"))
     cursor = started.id or ""
     ways: list[dict[str, Any]] = [
@@ -81,10 +81,10 @@ async def test_a_long_poll_ends_with_its_credential(house: House, lab_of: LabOf)
     login = house.issued()
     lab = lab_of(login.name)
     await lab.tell(lab.say(Started))
-    async with house.client(short_lived(house, login, 2)) as client:
+    async with house.client(short_lived(house, login, 5)) as client:
         begun = time.monotonic()
         answer = await client.get("/v1/jobs/j?wait=15")
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
         assert answer.json()["status"] == "running"
 
 
