@@ -6,28 +6,30 @@ it is given up by closing its channel.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import aiormq
 from aiormq.abc import DeliveredMessage
-from pamqp.body import ContentBody
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
+from broker.deliveries import Connection, Deliveries
 from broker.errors import BrokerUnavailable
 from broker.link import ANSWER_TIMEOUT_S, FOREIGN, opened
 from jobcast.message import Incoming
 
-PREFETCH: Final = 200
+PREFETCH: Final = 1_000
+"""Fewer do not fill the time that a batch takes: then one publisher is faster than this reader."""
+BATCH_BYTES: Final = 8_388_608
 
 
 class Batches:
     """`await take()` a batch, work on it, `await settle(batch)`; one batch at a time."""
 
-    def __init__(self, channel: aiormq.abc.AbstractChannel) -> None:
+    def __init__(self, channel: aiormq.abc.AbstractChannel, deliveries: Deliveries) -> None:
         self._channel = channel
+        self._deliveries = deliveries
         self._arrived: list[Incoming] = []
         self._wake = asyncio.Event()
         self._canceled = False
@@ -48,7 +50,8 @@ class Batches:
             await self._wake.wait()
         if self._stopped:
             return ()
-        batch, self._arrived = self._arrived, []
+        cut = _fitting(self._arrived)
+        batch, self._arrived = self._arrived[:cut], self._arrived[cut:]
         return batch
 
     async def settle(self, batch: Sequence[Incoming]) -> None:
@@ -57,19 +60,10 @@ class Batches:
             await self._channel.basic_ack(batch[-1].tag, multiple=True, wait=False)
         except FOREIGN as error:
             raise BrokerUnavailable("the channel closed before the batch was settled") from error
+        self._deliveries.settled(self._channel.number, sum(len(one.body) for one in batch))
 
-    def _on_message(self, delivery: Basic.Deliver, header: ContentHeader, body: bytes) -> None:
-        properties = header.properties
-        incoming = Incoming(
-            body=body,
-            content_type=properties.content_type,
-            headers=properties.headers or {},
-            correlation_id=properties.correlation_id,
-            user_id=properties.user_id,
-            reply_to=properties.reply_to,
-            tag=delivery.delivery_tag or 0,
-        )
-        self._arrived.append(incoming)
+    def arrived(self, message: Incoming) -> None:
+        self._arrived.append(message)
         self._wake.set()
 
     def _on_cancel(self, _: Basic.Cancel) -> None:
@@ -77,60 +71,28 @@ class Batches:
         self._wake.set()
 
 
-OnMessage = Callable[[Basic.Deliver, ContentHeader, bytes], None]
-
-
-class _Frames:
-    """Stands before a channel's queue of frames and puts deliveries together as they arrive.
-
-    aiormq passes each of their frames through that queue and makes a task for each message, which
-    costs as much as the rest of taking it. All other frames go the channel's own way.
-    """
-
-    def __init__(self, others: "asyncio.Queue[Any]", on_message: OnMessage) -> None:
-        self._on_message = on_message
-        self._delivery: Basic.Deliver | None = None
-        self._header: ContentHeader | None = None
-        self._body: list[bytes] = []
-        self._missing = 0
-        self._others = others
-        self.get = others.get
-        self.task_done = others.task_done
-
-    async def put(self, item: tuple[int, object]) -> None:
-        frame = item[1]
-        if isinstance(frame, Basic.Deliver):
-            self._delivery = frame
-        elif self._delivery is None:
-            await self._others.put(item)
-        elif isinstance(frame, ContentHeader):
-            self._header, self._missing = frame, frame.body_size
-            self._hand_on()
-        elif isinstance(frame, ContentBody):
-            self._body.append(frame.value)
-            self._missing -= len(frame.value)
-            self._hand_on()
-        else:  # the channel is being closed in the middle of a message
-            self._delivery = None
-            await self._others.put(item)
-
-    def _hand_on(self) -> None:
-        if self._missing <= 0 and self._delivery is not None and self._header is not None:
-            delivery, header, body = self._delivery, self._header, b"".join(self._body)
-            self._delivery, self._header, self._body = None, None, []
-            self._on_message(delivery, header, body)
+def _fitting(arrived: Sequence[Incoming]) -> int:
+    """How many from the first on are a batch: at least one, and no more than `BATCH_BYTES`."""
+    size = 0
+    for count, message in enumerate(arrived):
+        size += len(message.body)
+        if size > BATCH_BYTES and count:
+            return count
+    return len(arrived)
 
 
 @asynccontextmanager
 async def consuming(
-    connection: aiormq.abc.AbstractConnection, queue: str, prefetch: int = PREFETCH
+    connection: Connection, queue: str, prefetch: int = PREFETCH
 ) -> AsyncIterator[Batches]:
     """Consume `queue` for the block."""
-    async with opened(connection, confirms=False) as channel:
-        batches = Batches(channel)
+    deliveries = connection.deliveries
+    async with AsyncExitStack() as last, opened(connection, confirms=False) as channel:
+        batches = Batches(channel, deliveries)
         channel.on_consumer_cancel_callbacks.add(batches._on_cancel)
-        concrete = cast("aiormq.Channel", channel)
-        concrete.frames = cast("Any", _Frames(concrete.frames, batches._on_message))
+        # To the end of the channel: aiormq would not know what to do with them.
+        last.callback(deliveries.end, channel.number)
+        deliveries.to(channel.number, batches.arrived)
         await channel.basic_qos(prefetch_count=prefetch)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -141,7 +103,7 @@ async def consuming(
 
 
 async def _elsewhere(_: DeliveredMessage) -> None:
-    raise AssertionError("deliveries are taken from the frames")
+    raise AssertionError("deliveries are taken before aiormq sees them")
 
 
 async def waiting(channel: aiormq.abc.AbstractChannel, queues: Sequence[str]) -> int:

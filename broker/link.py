@@ -17,6 +17,7 @@ import aiormq
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
+from broker.deliveries import Connection
 from broker.errors import BrokerUnavailable
 from jobcast.cancellation import heeded, is_to_end
 from jobcast.tolerance import tolerate_bad_properties
@@ -54,15 +55,16 @@ def user_of(url: str) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[aiormq.abc.AbstractConnection]:
+async def connected(url: str, name: str) -> AsyncIterator[Connection]:
     """A connection for the block. When it breaks, the block is cancelled and
     `BrokerUnavailable` is raised."""
     tolerate_bad_properties()
     target = URL(url)
     target = target.update_query({"heartbeat": str(HEARTBEAT_S), "name": name} | dict(target.query))
+    connection = Connection(target)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await aiormq.connect(target)
+            await connection.connect()
     except FOREIGN as error:
         raise BrokerUnavailable(f"cannot connect to RabbitMQ: {_said(error)}") from error
     try:

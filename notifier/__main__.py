@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import uvloop
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel
 
 from broker.cloudstack_events import told_on
 from broker.consumer import Batches, consuming, waiting
+from broker.deliveries import Connection
 from broker.errors import BrokerUnavailable, TopologyMismatch
 from broker.link import connected, keep, opened, user_of
 from broker.notices import completion
@@ -130,7 +131,7 @@ class Notifier:
                 since = now = clock()
             await asyncio.sleep(WATCH_S)
 
-    async def _serve(self, inbound: AbstractConnection, queue: str, publisher: Publisher) -> None:
+    async def _serve(self, inbound: Connection, queue: str, publisher: Publisher) -> None:
         """One partition. Its memory of jobs lives as long as its hold on the queue."""
         live = LiveJobs(LIVE_JOBS)
         async with consuming(inbound, queue) as batches:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-import aiormq
 import pytest
 
-from broker.consumer import consuming
+from broker.consumer import PREFETCH, consuming
+from broker.deliveries import Connection
 from broker.errors import BrokerUnavailable, Refused
 from broker.link import connected, keep, opened
 from broker.outlet import opened_outlet
@@ -21,7 +21,7 @@ from tests.eventually import eventually
 from tests.integration.proxy import proxying
 from tests.integration.rabbit import channel_to, depth
 
-Connection = aiormq.abc.AbstractConnection
+COUNT = 5 * PREFETCH // 2
 
 
 @pytest.fixture
@@ -58,16 +58,16 @@ async def send(publisher: Publisher, *messages: Message) -> list[Outcome]:
 async def test_every_message_of_a_publish_is_confirmed_and_arrives_in_order(
     connection: Connection, publisher: Publisher, queue: str
 ) -> None:
-    outcomes = await send(publisher, *(letter(queue, number) for number in range(500)))
-    assert outcomes == [Outcome.CONFIRMED] * 500
+    outcomes = await send(publisher, *(letter(queue, number) for number in range(COUNT)))
+    assert outcomes == [Outcome.CONFIRMED] * COUNT
     found: list[int] = []
     async with consuming(connection, queue) as batches:
-        while len(found) < 500:
+        while len(found) < COUNT:
             batch = await batches.take()
-            assert len(batch) <= 200
+            assert len(batch) <= PREFETCH
             found += [int(message.body) for message in batch]
             await batches.settle(batch)
-    assert found == list(range(500))
+    assert found == list(range(COUNT))
 
 
 async def test_publishes_at_the_same_time_do_not_mix_up_their_confirms(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from broker.consumer import PREFETCH
 from deploy.process import LOOPBACK
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
@@ -27,7 +28,6 @@ from tests.integration.rabbit import (
 )
 
 STATE = "jobcast.state.0"
-PREFETCH = 200
 JOBS = 1_000
 EVENTS_EACH = 20
 GROWTH_MIB = 8
