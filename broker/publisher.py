@@ -17,10 +17,9 @@ import aiormq
 from aiormq.abc import ChannelFrame
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
-from pamqp.constants import FRAME_BODY, FRAME_HEADER
+from pamqp.constants import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
 from pamqp.constants import FRAME_END_CHAR as FRAME_END
 from pamqp.encode import encode_table_value
-from pamqp.frame import marshal
 
 from broker.errors import BrokerUnavailable
 from broker.link import CLOSE_TIMEOUT_S, FOREIGN, opened
@@ -28,6 +27,9 @@ from jobcast.message import Message, Outcome
 
 FRAME_OVERHEAD: Final = 8
 PERSISTENT: Final = b"\x02"
+PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"
+"""basic.publish, and a field that AMQP has reserved."""
+EMPTY: Final = b"\x00"
 
 FRAME: Final = Struct(">BHI")  # kind, channel, length of the payload
 HEADER: Final = Struct(">HHQ")  # class, weight, length of the body
@@ -93,16 +95,19 @@ class Publisher:
 
     def _frames(self, message: Message) -> bytes:
         number, body = self._channel.number, message.body
-        publish = Basic.Publish(
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            mandatory=message.mandatory,
+        publish = b"".join(
+            (
+                PUBLISH,
+                _short(message.exchange) or EMPTY,
+                _short(message.routing_key) or EMPTY,
+                bytes((message.mandatory,)),
+            )
         )
         header = HEADER.pack(Basic.frame_id, 0, len(body)) + _properties(message)
         parts = range(0, len(body), self._body_max)
         return b"".join(
             (
-                marshal(publish, number),
+                _frame(FRAME_METHOD, number, publish),
                 _frame(FRAME_HEADER, number, header),
                 *(_frame(FRAME_BODY, number, body[at : at + self._body_max]) for at in parts),
             )

@@ -1,7 +1,7 @@
 """Folding a batch: what its events make of each job, as plans to commit. Decides, does no I/O."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -65,32 +65,34 @@ def fold(key: JobKey, held: Held, events: Sequence[Event], judge: Judge) -> Fold
             folded.left = events[at:]  # a deletion takes what is owed with it: it comes alone
             break
         last = type(event)
-        named = reference(event)
-        verdict = judge(state, event, named in kept)
+        noted = isinstance(event, Recorded | Commented)
+        verdict = judge(state, event, noted and reference(event) in kept)
         if isinstance(verdict, Change):
-            steps.append(_step(verdict, named, event))
+            steps.append(_step(verdict, event))
             state = steps[-1].change.state
             owing += verdict.status
-            if isinstance(event, Recorded | Commented):
-                kept[named] = None
+            if noted:
+                kept[steps[-1].reference] = None
         elif isinstance(verdict, Refusal):
             folded.rejected.append(Rejected(event, verdict))
         else:
             if isinstance(verdict, Touch):
                 state, touched = verdict.state, True
                 folded.command = folded.command or verdict.command
-            folded.repeats += _owed(held, named)
+            folded.repeats += _owed(held, event)
     if state is not None and (steps or touched):
         folded.plan = _plan(held, state, steps, tuple(kept))
     return folded
 
 
-def _step(change: Change, named: str, event: Event) -> Step:
-    """Only a change that others see by itself needs its representation written down."""
+def _step(change: Change, event: Event) -> Step:
+    """Only a change that others see by itself needs its representation written down, and the name
+    of its event; progress is most of what comes."""
+    if not change.in_feed:
+        return Step(change, "", event.traceparent, None)
     if change.event == "deleted":
         change = _slim(change)
-    body = encode(change.state.job) if change.in_feed else None
-    return Step(change, named, event.traceparent, body)
+    return Step(change, reference(event), event.traceparent, encode(change.state.job))
 
 
 def _slim(change: Change) -> Change:
@@ -102,7 +104,10 @@ def _slim(change: Change) -> Change:
     return replace(change, state=state)
 
 
-def _owed(held: Held, named: str) -> Iterator[int]:
+def _owed(held: Held, event: Event) -> Iterable[int]:
+    if not held.owed:
+        return ()
+    named = reference(event)
     return (
         version
         for version, owed in held.owed.items()

@@ -41,7 +41,8 @@ def parse_owed(value: bytes) -> Owed:
 
 
 class Step(Struct, frozen=True):
-    """One change within a commit, with the representation after it where others will see it."""
+    """One change within a commit; what others will see by itself, with the name of its event and
+    the representation after it."""
 
     change: Change
     reference: str

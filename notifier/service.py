@@ -275,9 +275,11 @@ class StateService:
 
 def _portions(events: Mapping[JobKey, Sequence[Event]]) -> Iterator[dict[JobKey, Sequence[Event]]]:
     """The jobs of a batch, a few at a time: while Redis and RabbitMQ are at work on some, the next
-    are folded. All events of a job are in one portion, so its order is kept."""
+    are folded. More at a time in a large batch: a slow Redis is asked fewer times. All events of a
+    job are in one portion, so its order is kept."""
     jobs = iter(events.items())
-    while portion := dict(islice(jobs, PORTION)):
+    size = max(PORTION, len(events) // (2 * WORKERS))
+    while portion := dict(islice(jobs, size)):
         yield portion
 
 
