@@ -8,16 +8,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
+import aiormq
 import msgspec
 import uvloop
+from aiormq.abc import AbstractChannel, ChannelFrame
 
 from bench import load
 from bench.load import Spec
-from broker.link import connected
-from broker.publisher import Publisher, publishing
+from broker.link import connected, opened
+from broker.publisher import Publisher, frames, publishing
 from deploy.stack import python_environment
 from jobcast.events import Progressed, Queued, Recorded, Started, Succeeded
 from jobcast.message import Message, Outcome
@@ -29,7 +31,10 @@ SLICE_S: Final = 0.05
 TIMEOUT_S: Final = 60.0
 LAST_PERCENT: Final = 99.99
 REPORTER: Final = "reporter"
-"""The one kind that is not published by the bench itself."""
+"""Not published by the bench itself, but through the SDK."""
+HOSE: Final = "hose"
+"""Published without confirms and without a thought: the same bytes again and again."""
+HOSE_MESSAGES: Final = 1_000
 LABELS: Final = {f"label-{number}": "x" * 256 for number in range(16)}
 """About 4 KB, which every change of a job carries again."""
 
@@ -160,13 +165,41 @@ async def _report(given: Flood) -> Published:
     return Published(number + 1, ended - began, ended)
 
 
-def _reported(spec: Spec, number: int, percent: float) -> Progressed:
+async def _hose(given: Flood) -> Published:
+    """One job's progress, as fast as a process can hand RabbitMQ bytes that it has at hand."""
+    (spec,) = given.jobs
+    async with (
+        connected(given.url, "bench flood") as connection,
+        opened(connection, confirms=False) as channel,
+    ):
+        reports = [_reported(spec, None, number % 9_900 / 100) for number in range(HOSE_MESSAGES)]
+        whole = b"".join(frames(load.single(report), channel.number) for report in reports)
+        began = time.monotonic()
+        count = 0
+        while time.monotonic() < began + given.seconds:
+            await _written(channel, whole)
+            count += HOSE_MESSAGES
+        last = load.single(_reported(spec, None, LAST_PERCENT))
+        await _written(channel, frames(last, channel.number))
+    ended = time.monotonic()  # RabbitMQ has answered to the end of the channel: it has read all
+    return Published(count + 1, ended - began, ended)
+
+
+async def _written(channel: AbstractChannel, data: bytes) -> None:
+    sent = asyncio.get_running_loop().create_future()
+    await cast("aiormq.Channel", channel).write_queue.put(ChannelFrame(data, False, sent))
+    await sent
+
+
+def _reported(spec: Spec, number: int | None, percent: float) -> Progressed:
     return Progressed(sequence=number, percent=percent, **_named(spec))
 
 
 async def _publish(given: Flood) -> Published:
     if given.kind == REPORTER:
         return await _report(given)
+    if given.kind == HOSE:
+        return await _hose(given)
     messages, count = KINDS[given.kind](given), 0
     began = time.monotonic()
     async with connected(given.url, "bench flood") as connection, publishing(connection) as out:

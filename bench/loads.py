@@ -206,7 +206,8 @@ async def _resumed(scene: Scene, asked: bytes, sizes: Sizes) -> dict[str, int | 
 async def progress_flood(scene: Scene, sizes: Sizes, *, kind: str = "progress") -> Row:
     """An executor that reports the progress of one job as fast as it can.
 
-    `kind`: "progress" publishes every report, "reporter" leaves that to the SDK's `Reporter`.
+    `kind`: "progress" publishes every report, "reporter" leaves that to the SDK's `Reporter`,
+    "hose" waits for nothing.
     """
     owner = next(name for name in scene.tokens if name != BYSTANDER)
     (job,) = (Spec(owner, spec.job_id, spec.fails) for spec in load.specs(1, 1))

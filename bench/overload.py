@@ -54,6 +54,7 @@ LOADS: Final[Mapping[str, Plan]] = {
     "stuck-readers": Plan(stuck_readers),
     "reporter-flood": Plan(partial(progress_flood, kind="reporter")),
     "progress-flood": Plan(progress_flood),
+    "hose": Plan(partial(progress_flood, kind="hose")),
     "no-full-queue": Plan(partial(full_queue, full=False)),
     "full-queue": Plan(full_queue),
     "flood-of-8": Plan(progress_flood, partitions=8),

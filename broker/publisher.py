@@ -26,6 +26,8 @@ from broker.link import CLOSE_TIMEOUT_S, FOREIGN, opened
 from jobcast.message import Message, Outcome
 
 FRAME_OVERHEAD: Final = 8
+FRAME_MIN: Final = 4_096
+"""What every broker takes."""
 PERSISTENT: Final = b"\x02"
 PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"
 """basic.publish, and a field that AMQP has reserved."""
@@ -66,13 +68,14 @@ class Publisher:
         async with self._sending:
             if channel.is_closed:
                 raise BrokerUnavailable("the channel is closed")
-            frames = [self._frames(message) for message in messages]
+            number, body_max = channel.number, self._body_max
+            data = b"".join([frames(message, number, body_max) for message in messages])
             pending = _Pending(channel.create_future(), len(messages))
             for at, message in enumerate(messages):
                 self._expect(message, _Slot(pending, at))
             try:
                 async with asyncio.timeout(timeout_s):
-                    await channel.write_queue.put(ChannelFrame(b"".join(frames), False))
+                    await channel.write_queue.put(ChannelFrame(data, False))
             except BaseException as error:
                 # Counted but perhaps not sent: from here on our count may differ from the broker's.
                 self._closing = asyncio.create_task(self._abandon())
@@ -93,25 +96,27 @@ class Publisher:
         if message.mandatory:
             channel.message_id_delivery_tag[message.message_id] = channel.delivery_tag
 
-    def _frames(self, message: Message) -> bytes:
-        number, body = self._channel.number, message.body
-        publish = b"".join(
-            (
-                PUBLISH,
-                _short(message.exchange) or EMPTY,
-                _short(message.routing_key) or EMPTY,
-                bytes((message.mandatory,)),
-            )
+
+def frames(message: Message, channel: int, body_max: int = FRAME_MIN - FRAME_OVERHEAD) -> bytes:
+    """The frames that publish a message; `body_max` bytes of its body in each."""
+    body = message.body
+    publish = b"".join(
+        (
+            PUBLISH,
+            _short(message.exchange) or EMPTY,
+            _short(message.routing_key) or EMPTY,
+            bytes((message.mandatory,)),
         )
-        header = HEADER.pack(Basic.frame_id, 0, len(body)) + _properties(message)
-        parts = range(0, len(body), self._body_max)
-        return b"".join(
-            (
-                _frame(FRAME_METHOD, number, publish),
-                _frame(FRAME_HEADER, number, header),
-                *(_frame(FRAME_BODY, number, body[at : at + self._body_max]) for at in parts),
-            )
+    )
+    header = HEADER.pack(Basic.frame_id, 0, len(body)) + _properties(message)
+    parts = range(0, len(body), body_max)
+    return b"".join(
+        (
+            _frame(FRAME_METHOD, channel, publish),
+            _frame(FRAME_HEADER, channel, header),
+            *(_frame(FRAME_BODY, channel, body[at : at + body_max]) for at in parts),
         )
+    )
 
 
 class _Pending:
