@@ -1,6 +1,7 @@
 """The alphabet of ids, the exchanges, and how names become parts of routing keys and queues."""
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -36,6 +37,7 @@ _PLAIN = re.compile(r"^[A-Za-z0-9_~-]*\Z")
 _ENCODED = re.compile(r"^(?:[A-Za-z0-9_~-]|%[0-9A-F]{2})+\Z")
 
 
+@lru_cache(maxsize=4_096)  # the same owners and jobs come again and again
 def encode_part(text: str) -> str:
     """Percent-encode every byte outside `A-Z a-z 0-9 _ ~ -`, upper-case hex, the dot as well."""
     return text if _PLAIN.match(text) else quote(text, safe="").replace(".", "%2E")

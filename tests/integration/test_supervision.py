@@ -30,7 +30,7 @@ from tests.integration.rabbit import (
 STATE = "jobcast.state.0"
 JOBS = 1_000
 EVENTS_EACH = 20
-GROWTH_MIB = 8
+GROWTH_MIB = 16
 HEARTBEAT_S = 1.0
 
 
