@@ -34,7 +34,9 @@ REPORTER: Final = "reporter"
 """Not published by the bench itself, but through the SDK."""
 HOSE: Final = "hose"
 """Published without confirms and without a thought: the same bytes again and again."""
-HOSE_MESSAGES: Final = 1_000
+HOSE_LEAST: Final = 1_000
+HOSE_EACH: Final = 50
+"""Different reports of each job: more than it takes for repeats."""
 LABELS: Final = {f"label-{number}": "x" * 256 for number in range(16)}
 """About 4 KB, which every change of a job carries again."""
 
@@ -116,14 +118,14 @@ def _records(given: Flood) -> Iterator[Message]:
 
 
 def _progress(given: Flood) -> Iterator[Message]:
-    """One job's progress for so many seconds, and a last one that is known by its percent."""
-    (spec,) = given.jobs
+    """The jobs' progress in turn for so many seconds, and a last one that is known by its
+    percent."""
     until, number = time.monotonic() + given.seconds, 0
     while time.monotonic() < until:
         number += 1
         percent = number % 9_900 / 100
-        yield load.single(_reported(spec, number, percent))
-    yield load.single(_reported(spec, number + 1, LAST_PERCENT))
+        yield load.single(_reported(given.jobs[number % len(given.jobs)], number, percent))
+    yield load.single(_reported(given.jobs[-1], number + 1, LAST_PERCENT))
 
 
 def _ends(given: Flood) -> Iterator[Message]:
@@ -166,20 +168,23 @@ async def _report(given: Flood) -> Published:
 
 
 async def _hose(given: Flood) -> Published:
-    """One job's progress, as fast as a process can hand RabbitMQ bytes that it has at hand."""
-    (spec,) = given.jobs
+    """Progress as fast as a process can hand RabbitMQ bytes that it has at hand."""
+    jobs = given.jobs
     async with (
         connected(given.url, "bench flood") as connection,
         opened(connection, confirms=False) as channel,
     ):
-        reports = [_reported(spec, None, number % 9_900 / 100) for number in range(HOSE_MESSAGES)]
+        reports = [
+            _reported(jobs[number % len(jobs)], None, number % 9_900 / 100)
+            for number in range(max(HOSE_LEAST, HOSE_EACH * len(jobs)))
+        ]
         whole = b"".join(frames(load.single(report), channel.number) for report in reports)
         began = time.monotonic()
         count = 0
         while time.monotonic() < began + given.seconds:
             await _written(channel, whole)
-            count += HOSE_MESSAGES
-        last = load.single(_reported(spec, None, LAST_PERCENT))
+            count += len(reports)
+        last = load.single(_reported(jobs[-1], None, LAST_PERCENT))
         await _written(channel, frames(last, channel.number))
     ended = time.monotonic()  # RabbitMQ has answered to the end of the channel: it has read all
     return Published(count + 1, ended - began, ended)

@@ -203,31 +203,33 @@ async def _resumed(scene: Scene, asked: bytes, sizes: Sizes) -> dict[str, int | 
     }
 
 
-async def progress_flood(scene: Scene, sizes: Sizes, *, kind: str = "progress") -> Row:
-    """An executor that reports the progress of one job as fast as it can.
+async def progress_flood(
+    scene: Scene, sizes: Sizes, *, kind: str = "progress", count: int = 1
+) -> Row:
+    """An executor that reports the progress of its jobs, in turn, as fast as it can.
 
     `kind`: "progress" publishes every report, "reporter" leaves that to the SDK's `Reporter`,
     "hose" waits for nothing.
     """
     owner = next(name for name in scene.tokens if name != BYSTANDER)
-    (job,) = (Spec(owner, spec.job_id, spec.fails) for spec in load.specs(1, 1))
+    jobs = [Spec(owner, spec.job_id, spec.fails) for spec in load.specs(count, 1)]
     feed, one = Ends(), Ends()
     token = scene.tokens[owner]
-    await flood(Flood(scene.amqp_url, "begun", [job]))
+    await flood(Flood(scene.amqp_url, "begun", jobs))
     await scene.drained()
     streams = [
         await listen(scene.port, request("/v1/events", token), feed.hear),
-        await listen(scene.port, request(f"/v1/jobs/{job.job_id}/events", token), one.hear),
+        await listen(scene.port, request(f"/v1/jobs/{jobs[-1].job_id}/events", token), one.hear),
     ]
     try:
-        given = Flood(scene.amqp_url, kind, [job], seconds=sizes.flood_s)
+        given = Flood(scene.amqp_url, kind, jobs, seconds=sizes.flood_s)
         published = await flood(given)
         for ends in (feed, one):
             await ends.has_percent(LAST_PERCENT)
         applied_at = feed.last_at
-        await flood(Flood(scene.amqp_url, "ends", [job]))
-        for ends in (feed, one):
-            await ends.all_ended(1)
+        await flood(Flood(scene.amqp_url, "ends", jobs))
+        await feed.all_ended(len(jobs))
+        await one.all_ended(1)
     finally:
         for stream in streams:
             stream.close()

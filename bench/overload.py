@@ -55,6 +55,7 @@ LOADS: Final[Mapping[str, Plan]] = {
     "reporter-flood": Plan(partial(progress_flood, kind="reporter")),
     "progress-flood": Plan(progress_flood),
     "hose": Plan(partial(progress_flood, kind="hose")),
+    "hose-1000-jobs": Plan(partial(progress_flood, kind="hose", count=1_000)),
     "no-full-queue": Plan(partial(full_queue, full=False)),
     "full-queue": Plan(full_queue),
     "flood-of-8": Plan(progress_flood, partitions=8),

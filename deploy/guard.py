@@ -27,6 +27,9 @@ ANSWER_S: Final = 5.0
 NOT_FOUND: Final = 404
 QUESTIONS: Final = ("user", "vhost", "resource", "topic")
 
+CACHE_MS: Final = 5_000
+"""For so long RabbitMQ believes an answer."""
+
 
 class Doors(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has beside AMQP when it asks an authority who may do what.
@@ -37,7 +40,7 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
     authority: str
     stomp_port: int = 0
     management_port: int = 0
-    cache_ms: int = 5_000  # for so long RabbitMQ believes an answer
+    cache_ms: int = CACHE_MS
 
 
 def listening(port: int, certificates: Certificates | None) -> list[str]:

@@ -21,11 +21,10 @@ from redis.asyncio import Redis
 from broker.errors import BrokerUnavailable
 from broker.link import connected
 from deploy.certificates import Certificates, certificates_in
-from deploy.guard import Doors
-from deploy.process import LOOPBACK, free_port
+from deploy.process import LOOPBACK
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
-from deploy.stack import Layout, Stack
+from deploy.stack import Stack
 from jobcast.client import Client
 from jobcast.link import LinkLost, open_link
 from jobcast.names import EVENTS
@@ -34,7 +33,7 @@ from jobcast.reporter import Reporter
 from notifier.connection import StoreUnavailable, connect, translated
 from tests.integration.stomp import Stomp
 from tests.logins import Logins
-from tests.servers import need_servers
+from tests.tls_servers import tls_servers
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -76,30 +75,10 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    need_servers()
     folder = tmp_path_factory.mktemp("tls")
-    certificates = certificates_in(folder / "tls")
-    authority = free_port()
-    doors = Doors(authority=f"https://localhost:{authority}")
     logins = Logins(folder / "users.toml")
-    with (
-        RabbitMQNode(folder / "rabbitmq", doors=doors, certificates=certificates) as rabbitmq,
-        RedisNode(folder / "redis", certificates=certificates) as store,
-        Stack(
-            Layout(
-                amqp_url=rabbitmq.url,
-                redis_url=store.url,
-                redis_reader_url=store.reader_url,
-                users_file=logins.users_file,
-                folder=folder / "log",
-                http_ports=(0, 0),
-                authority_port=authority,
-                management_url=rabbitmq.management_url,
-                certificates=certificates,
-            )
-        ) as stack,
-    ):
-        yield World(certificates, rabbitmq, store, stack, logins)
+    with tls_servers(folder, http_ports=(0, 0), management=True) as servers:
+        yield World(*servers, logins)
 
 
 @pytest.fixture

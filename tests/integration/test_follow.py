@@ -94,6 +94,7 @@ async def test_a_resume_at_the_end_of_the_feed_tells_nothing_twice(
         await told.until("stream")
         await lab.tell(lab.say(Started))
         await told.until("stream", "started")
+        assert told.words == ["stream", "started"]
 
 
 async def foreign(lab: Lab) -> str:
@@ -173,6 +174,7 @@ async def test_what_the_resume_itself_has_told_is_not_told_again_as_progress(
         await told.until("stream", "started")
         await lab.tell(lab.say(Progressed, percent=5))
         await told.until("stream", "started", "progressed")
+        assert told.words == ["stream", "started", "progressed"]
 
 
 async def test_progress_that_nobody_has_read_yet_is_merged_into_its_latest(

@@ -74,6 +74,7 @@ async def test_a_change_that_nobody_has_published_is_found_within_a_heartbeat(
         job = msgspec.structs.replace(await lab.job(), version=2)
         await lab.redis.xadd(lab.keys.feed, {**fields, "body": msgspec.json.encode(job)})  # type: ignore[dict-item] # all strings
         await told.until("stream", "snapshot", "live", "recorded", timeout_s=3 * HEARTBEAT_S)
+        assert told.words == ["stream", "snapshot", "live", "recorded"]
 
 
 async def test_a_quiet_stream_beats_and_says_where_its_feed_stands(lab: Lab, quick: Reader) -> None:
@@ -110,6 +111,7 @@ async def test_what_others_say_on_the_channel_does_no_harm(lab: Lab, quick: Read
         await lab.redis.publish(channel(0, lab.owner), b"\xff nonsense")
         await lab.tell(lab.say(Succeeded))
         await told.until("stream", "snapshot", "live", "succeeded")
+        assert told.words == ["stream", "snapshot", "live", "succeeded"]
 
 
 async def test_streams_outlast_a_redis_that_stands_still(tmp_path: Path, owner: str) -> None:

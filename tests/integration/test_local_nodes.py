@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aio_pika
+import aiormq
 import httpx
 import pytest
 import redis as redis_client
@@ -94,8 +95,8 @@ async def test_the_node_takes_messages_of_1_mib_and_no_more(rabbitmq: RabbitMQNo
 async def test_the_node_has_the_consistent_hash_exchange(rabbitmq: RabbitMQNode) -> None:
     async with await aio_pika.connect(rabbitmq.url) as connection:
         channel = await connection.channel()
-        await channel.declare_exchange("hash-probe", "x-consistent-hash", auto_delete=True)
-        await channel.exchange_delete("hash-probe")
+        exchange = await channel.declare_exchange("hash-probe", "x-consistent-hash")
+        assert isinstance(await exchange.delete(), aiormq.spec.Exchange.DeleteOk)
 
 
 async def test_a_paused_node_keeps_connections_and_answers_again(rabbitmq: RabbitMQNode) -> None:
@@ -182,7 +183,9 @@ def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
 
 def test_free_ports_can_be_bound() -> None:
     with socket.socket() as server:
-        server.bind((LOOPBACK, free_port()))
+        port = free_port()
+        server.bind((LOOPBACK, port))
+        assert server.getsockname() == (LOOPBACK, port)
 
 
 async def test_a_data_folder_from_before_loses_its_guest(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class HurriedLoop(asyncio.SelectorEventLoop):
         return super().time() + self._hurry.ahead_s
 
 
-def lasts_an_hour(work: Callable[[], Any]) -> None:
+def assert_lasts_an_hour(work: Callable[[], Any]) -> None:
     """Runs it for an hour of its loop's time; it must neither end nor fail."""
 
     async def run() -> None:
@@ -64,7 +64,7 @@ def test_a_batch_waits_for_redis_for_an_hour(owner: str) -> None:
         finally:
             await redis.aclose()
 
-    lasts_an_hour(wait)
+    assert_lasts_an_hour(wait)
 
 
 def test_a_hub_waits_for_redis_for_an_hour() -> None:
@@ -78,7 +78,7 @@ def test_a_hub_waits_for_redis_for_an_hour() -> None:
             await hub.aclose()
             await store.aclose()
 
-    lasts_an_hour(wait)
+    assert_lasts_an_hour(wait)
 
 
 def test_a_connection_to_rabbitmq_is_tried_for_an_hour() -> None:
@@ -86,4 +86,4 @@ def test_a_connection_to_rabbitmq_is_tried_for_an_hour() -> None:
         async with connected(f"amqp://{NOBODY_LISTENS}/", "test"):
             raise BrokerUnavailable("nobody should have been there")
 
-    lasts_an_hour(lambda: keep("test", connect_once))
+    assert_lasts_an_hour(lambda: keep("test", connect_once))

@@ -12,15 +12,13 @@ from urllib.parse import quote
 import httpx
 
 from api.users import add_user, new_keys
-from deploy.certificates import Certificates, certificates_in
-from deploy.guard import Doors
-from deploy.process import free_port
+from deploy.certificates import Certificates
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
-from deploy.stack import Layout, Stack
+from deploy.stack import Stack
 from notifier.users import Keys
 from tests.eventually import eventually
-from tests.servers import need_servers
+from tests.tls_servers import tls_servers
 
 BUS: Final = "cloudstack-events"
 Asked = Callable[..., Any]
@@ -69,28 +67,8 @@ class World(NamedTuple):
 @contextmanager
 def opened_world(folder: Path) -> Iterator[World]:
     """Users, servers and processes of a test module's own."""
-    need_servers()
-    certificates = certificates_in(folder / "tls")
-    users_file, authority = folder / "users.toml", free_port()
-    users_file.touch(mode=0o600)
-    doors = Doors(authority=f"https://localhost:{authority}")
-    with (
-        RabbitMQNode(folder / "rabbitmq", doors=doors, certificates=certificates) as rabbitmq,
-        RedisNode(folder / "redis") as redis,
-        Stack(
-            Layout(
-                amqp_url=rabbitmq.url,
-                redis_url=redis.url,
-                redis_reader_url=redis.reader_url,
-                users_file=users_file,
-                folder=folder / "log",
-                authority_port=authority,
-                certificates=certificates,
-                env={"JOBCAST_CLOUDSTACK_EXCHANGE": BUS},
-            )
-        ) as stack,
-    ):
-        yield World(rabbitmq, redis, stack)
+    with tls_servers(folder, env={"JOBCAST_CLOUDSTACK_EXCHANGE": BUS}) as servers:
+        yield World(servers.rabbitmq, servers.redis, servers.stack)
 
 
 class Reports:

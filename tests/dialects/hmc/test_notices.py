@@ -13,16 +13,10 @@ import zhmcclient
 from api.logon import CREDENTIAL, SESSION
 from api.users import remove_user
 from broker.notices import job_topic
-from deploy.certificates import certificates_in
-from deploy.guard import Doors
-from deploy.process import free_port
-from deploy.rabbitmq import RabbitMQNode
-from deploy.redis import RedisNode
-from deploy.stack import Layout, Stack
 from tests.dialects.hmc.broker import BrokerWorld, Heard, hearing
 from tests.dialects.hmc.world import eventually, name_of, sealed
 from tests.logins import Login
-from tests.servers import need_servers
+from tests.tls_servers import tls_servers
 
 # stomp.py leaves its sockets to the garbage collector.
 pytestmark = [
@@ -35,31 +29,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerWorld]:
-    need_servers()
     folder = tmp_path_factory.mktemp("hmc")
-    certificates = certificates_in(folder / "tls")
-    authority, users_file = free_port(), folder / "users.toml"
-    users_file.touch(mode=0o600)
-    doors = Doors(authority=f"https://localhost:{authority}", cache_ms=1_000)
-    with (
-        RabbitMQNode(folder / "rabbitmq", doors=doors, certificates=certificates) as rabbitmq,
-        RedisNode(folder / "redis", certificates=certificates) as store,
-        Stack(
-            Layout(
-                amqp_url=rabbitmq.url,
-                redis_url=store.url,
-                redis_reader_url=store.reader_url,
-                users_file=users_file,
-                folder=folder / "log",
-                http_ports=(0, 0),
-                authority_port=authority,
-                management_url=rabbitmq.management_url,
-                certificates=certificates,
-            )
-        ) as stack,
-    ):
-        yield BrokerWorld(stack, rabbitmq)
-        rabbitmq.kill()  # there is nothing to keep, and a graceful end takes seconds
+    with tls_servers(folder, cache_ms=1_000, http_ports=(0, 0), management=True) as servers:
+        yield BrokerWorld(servers.stack, servers.rabbitmq)
 
 
 def logins(session: zhmcclient.Session, who: Login) -> dict[str, tuple[str, str]]:

@@ -82,7 +82,7 @@ def test_a_session_that_was_logged_off_is_over_and_no_other(door: Door) -> None:
     door.logons.end(door.who(left.session_id), NOW)
     assert door.logons.identity(left.session_id, NOW) is None
     assert door.logons.listener(*left, NOW) is None
-    door.who(kept.session_id)
+    assert door.logons.identity(kept.session_id, NOW) is not None
 
 
 def test_what_is_remembered_is_bounded_and_forgets_to_the_safe_side(door: Door) -> None:
@@ -90,7 +90,7 @@ def test_what_is_remembered_is_bounded_and_forgets_to_the_safe_side(door: Door) 
     for _ in range(4):  # one more than are remembered
         door.logons.end(door.who(door.logged_on().session_id), NOW)
     assert door.logons.identity(early.session_id, NOW) is None
-    door.who(late.session_id)
+    assert door.logons.identity(late.session_id, NOW) is not None
 
 
 def test_what_has_expired_is_forgotten_first(door: Door) -> None:
@@ -98,7 +98,7 @@ def test_what_has_expired_is_forgotten_first(door: Door) -> None:
     for _ in range(3):
         door.logons.end(door.who(door.logged_on(NOW - 120).session_id), NOW)
     door.logons.end(door.who(door.logged_on(now).session_id, now), now)
-    door.who(early.session_id)
+    assert door.logons.identity(early.session_id, NOW) is not None
 
 
 def test_no_users_name_is_a_session_id(door: Door) -> None:

@@ -39,7 +39,7 @@ HEADERS = st.dictionaries(
 )
 
 
-def answered(events: list[Event | Malformed]) -> None:
+def assert_answered(events: list[Event | Malformed]) -> None:
     for event in events:
         assert isinstance(event, Event | Malformed)
         if isinstance(event, Malformed):
@@ -66,13 +66,13 @@ def test_a_batch_is_read_back_in_order(events: list[Event]) -> None:
 def test_decode_answers_any_bytes(
     body: bytes, kind: str | None, headers: dict[str, Any], trusted: bool
 ) -> None:
-    answered(decode(body, kind, headers, trusted=trusted))
+    assert_answered(decode(body, kind, headers, trusted=trusted))
 
 
 @given(HEADERS, st.sampled_from([b"", b"{}", b'{"percent":1}', b"[", b"\xff"]))
 def test_decode_answers_any_headers(headers: dict[str, Any], body: bytes) -> None:
     full = {f"cloudEvents_{name}": value for name, value in REQUIRED.items()} | headers
-    answered(decode(body, None, full, trusted=False))
+    assert_answered(decode(body, None, full, trusted=False))
 
 
 @given(ANY_EVENT, st.data())
@@ -81,7 +81,7 @@ def test_decode_answers_events_that_were_damaged(event: Event, data: st.DataObje
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, min(len(body), start + 8)))
     damaged = body[:start] + data.draw(st.binary(max_size=3)) + body[end:]
-    answered(decode(damaged, None, {}, trusted=True))
+    assert_answered(decode(damaged, None, {}, trusted=True))
 
 
 @given(ANY_EVENT, st.data())
@@ -89,7 +89,7 @@ def test_decode_answers_events_with_any_value_anywhere(event: Event, data: st.Da
     whole = msgspec.json.decode(encode_event(event))
     into = data.draw(st.sampled_from([whole, whole.get("data") or whole]))
     into[data.draw(st.sampled_from(sorted(into)))] = data.draw(VALUES)
-    answered(decode(msgspec.json.encode(whole), None, {}, trusted=True))
+    assert_answered(decode(msgspec.json.encode(whole), None, {}, trusted=True))
 
 
 @given(st.lists(ANY_EVENT, min_size=2, max_size=4), st.sampled_from([b"{NaN}", b"x", b'"\\ud800"']))
