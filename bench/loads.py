@@ -58,7 +58,7 @@ class Ends:
         self.events: Counter[str] = Counter()
         self.ended: set[str] = set()
         self.last_at = 0.0
-        self.percent: float | None = None
+        self.percents: dict[str, float | None] = {}
         self.cursor = ""
 
     def hear(self, told: Told) -> None:
@@ -66,7 +66,7 @@ class Ends:
         if told.event == "live":
             self.cursor = told.cursor
         elif told.event == "progressed":
-            self.percent = told.percent
+            self.percents[told.job_id] = told.percent
         if told.event in ENDS:
             self.ended.add(told.job_id)
         self.last_at = told.at
@@ -78,12 +78,12 @@ class Ends:
                 raise Failed(f"{len(self.ended)} of {wanted} ends have arrived on a feed")
             await asyncio.sleep(LOOK_S)
 
-    async def has_percent(self, wanted: float) -> None:
-        """The last progress told is this."""
+    async def has_percent(self, job_id: str, wanted: float) -> None:
+        """The last progress of that job that was told is this."""
         deadline = time.monotonic() + 3 * ARRIVAL_S
-        while self.percent != wanted:
+        while (last := self.percents.get(job_id)) != wanted:
             if time.monotonic() > deadline:
-                raise Failed(f"the last progress told is {self.percent}, not {wanted}")
+                raise Failed(f"the last progress told is {last}, not {wanted}")
             await asyncio.sleep(LOOK_S)
 
 
@@ -225,7 +225,7 @@ async def progress_flood(
         given = Flood(scene.amqp_url, kind, jobs, seconds=sizes.flood_s)
         published = await flood(given)
         for ends in (feed, one):
-            await ends.has_percent(LAST_PERCENT)
+            await ends.has_percent(jobs[-1].job_id, LAST_PERCENT)
         applied_at = feed.last_at
         await flood(Flood(scene.amqp_url, "ends", jobs))
         await feed.all_ended(len(jobs))

@@ -30,6 +30,7 @@ class Batches:
     def __init__(self, channel: aiormq.abc.AbstractChannel, deliveries: Deliveries) -> None:
         self._channel = channel
         self._deliveries = deliveries
+        self.taker = deliveries.to(channel.number, self._take)
         self._arrived: list[Incoming] = []
         self._wake = asyncio.Event()
         self._canceled = False
@@ -60,9 +61,9 @@ class Batches:
             await self._channel.basic_ack(batch[-1].tag, multiple=True, wait=False)
         except FOREIGN as error:
             raise BrokerUnavailable("the channel closed before the batch was settled") from error
-        self._deliveries.settled(self._channel.number, sum(len(one.body) for one in batch))
+        self._deliveries.settled(self.taker, sum(message.size for message in batch))
 
-    def arrived(self, message: Incoming) -> None:
+    def _take(self, message: Incoming) -> None:
         self._arrived.append(message)
         self._wake.set()
 
@@ -75,7 +76,7 @@ def _fitting(arrived: Sequence[Incoming]) -> int:
     """How many from the first on are a batch: at least one, and no more than `BATCH_BYTES`."""
     size = 0
     for count, message in enumerate(arrived):
-        size += len(message.body)
+        size += message.size
         if size > BATCH_BYTES and count:
             return count
     return len(arrived)
@@ -87,18 +88,20 @@ async def consuming(
 ) -> AsyncIterator[Batches]:
     """Consume `queue` for the block."""
     deliveries = connection.deliveries
-    async with AsyncExitStack() as last, opened(connection, confirms=False) as channel:
-        batches = Batches(channel, deliveries)
-        channel.on_consumer_cancel_callbacks.add(batches._on_cancel)
-        # To the end of the channel: aiormq would not know what to do with them.
-        last.callback(deliveries.end, channel.number)
-        deliveries.to(channel.number, batches.arrived)
-        await channel.basic_qos(prefetch_count=prefetch)
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await channel.basic_consume(queue, _elsewhere)
-        except TimeoutError as error:  # one that is being recovered may never answer
-            raise BrokerUnavailable(f"queue {queue} does not answer") from error
+    async with AsyncExitStack() as closed, AsyncExitStack() as open_:
+        with deliveries.asking():
+            channel = await open_.enter_async_context(opened(connection, confirms=False))
+            batches = Batches(channel, deliveries)
+            # To the end of the channel: aiormq would not know what to do with them.
+            closed.callback(deliveries.end, channel.number, batches.taker)
+            open_.callback(deliveries.drop, batches.taker)
+            channel.on_consumer_cancel_callbacks.add(batches._on_cancel)
+            await channel.basic_qos(prefetch_count=prefetch)
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    await channel.basic_consume(queue, _elsewhere)
+            except TimeoutError as error:  # one that is being recovered may never answer
+                raise BrokerUnavailable(f"queue {queue} does not answer") from error
         yield batches
 
 

@@ -7,18 +7,18 @@ more than `HELD_MAX` bytes wait to be settled.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from struct import Struct, error
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from struct import Struct
 from typing import Any, Final, SupportsIndex, cast
 
 import aiormq
 from aiormq.connection import SSLContextProvider, TransportFactory
 from aiormq.exceptions import AMQPConnectionError
-from pamqp.decode import field_table
 from yarl import URL
 
+from broker.properties import CONTENT, incoming
 from jobcast.message import Incoming
-from jobcast.tolerance import UNREADABLE
 
 METHOD: Final = 1
 HEADER: Final = 2
@@ -32,34 +32,22 @@ STILL_THERE_S: Final = 1.0
 broker sends no heartbeats, so it is told of them as if they were some."""
 
 HELD_MAX: Final = 33_554_432
-"""Bytes of bodies that are not settled yet, over all channels; reading goes on below half of it."""
+"""Bytes of messages that are not settled yet, over all channels; reading goes on below half."""
 
 FRAME: Final = Struct(">BHI")
 """Type, channel, and the size of what follows, less the last byte."""
 TAG: Final = Struct(">Q")
-CONTENT: Final = Struct(">4xQH")
-"""Class and weight, the size of the body, which properties follow."""
-LONG: Final = Struct(">I")
-
-CONTENT_TYPE, ENCODING, HEADERS, MODE, PRIORITY, CORRELATION_ID, REPLY_TO = (
-    1 << bit for bit in range(15, 8, -1)
-)
-EXPIRATION, MESSAGE_ID, TIMESTAMP, TYPE, USER_ID = (1 << bit for bit in range(8, 3, -1))
-MORE: Final = 1
-"""Another word of flags follows: in no message that AMQP 0-9-1 knows."""
-
-BAD: Final = (ValueError, IndexError, KeyError, TypeError, OverflowError, error)
-
 Take = Callable[[Incoming], None]
 
 
-class _Assembly:
-    """The message that is arriving on a channel; between two, `tag` is None."""
+class Taker:
+    """Who takes the deliveries of a channel, and the message that is arriving for him; between two,
+    `tag` is None. `held`: the size of what is not settled."""
 
     __slots__ = ("body", "header", "held", "missing", "tag", "take")
 
     def __init__(self, take: Take) -> None:
-        self.take = take
+        self.take: Take | None = take
         self.held = 0
         self.tag: int | None = None
         self.header = b""
@@ -84,8 +72,10 @@ class _Assembly:
         if self.missing <= 0:
             body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
             tag, self.tag = self.tag, None
-            self.held += len(body)
-            self.take(incoming(self.header, body, tag))
+            if self.take is not None:
+                message = incoming(self.header, body, tag)
+                self.held += message.size
+                self.take(message)
         return True
 
 
@@ -96,26 +86,44 @@ class Deliveries(asyncio.StreamReader):
         super().__init__()
         self._clock = asyncio.get_running_loop().time
         self._pausing: asyncio.TimerHandle | None = None
-        self._takers: dict[int, _Assembly] = {}
+        self._takers: dict[int, Taker] = {}
+        self._asking = 0
         self._rest = bytearray()
         self._wanted = FRAME.size
         self._foreign = False
         self._passed_at = self._clock()
 
-    def to(self, channel: int, take: Take) -> None:
+    def to(self, channel: int, take: Take) -> Taker:
         """From now on this channel's deliveries go there."""
-        self._takers[channel] = _Assembly(take)
+        taker = self._takers[channel] = Taker(take)
+        return taker
 
-    def settled(self, channel: int, size: int) -> None:
-        """So many bytes of this channel's deliveries are done with."""
-        if (assembly := self._takers.get(channel)) is not None:
-            assembly.held -= size
+    def settled(self, taker: Taker, size: int) -> None:
+        """So much of what it has taken is done with."""
+        if taker.take is not None:
+            taker.held -= size
             self._resume()
 
-    def end(self, channel: int) -> None:
-        """Nobody takes this channel's deliveries any more."""
-        self._takers.pop(channel, None)
+    def drop(self, taker: Taker) -> None:
+        """What still comes for it is thrown away: its channel is about to be closed."""
+        taker.take, taker.held = None, 0
         self._resume()
+
+    def end(self, channel: int, taker: Taker) -> None:
+        """Its channel is closed; the number may be another's by now."""
+        if self._takers.get(channel) is taker:
+            del self._takers[channel]
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Everything is read for the block, however much is held: an answer may stand behind it."""
+        self._asking += 1
+        self._resume()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            self._pause()
 
     def set_transport(self, transport: asyncio.BaseTransport) -> None:
         super().set_transport(transport)
@@ -141,8 +149,9 @@ class Deliveries(asyncio.StreamReader):
         if self._pausing is not None:
             self._pausing.cancel()
         self._foreign = True  # no frame of ours can follow
-        if self._rest:
-            super().feed_data(bytes(self._rest))
+        rest, self._rest = bytes(self._rest), bytearray()  # it is called again for the same end
+        if rest:
+            super().feed_data(rest)
         super().feed_eof()
 
     def _frames(self, data: bytes) -> int:
@@ -159,8 +168,8 @@ class Deliveries(asyncio.StreamReader):
             if kind not in KINDS or data[end] != END:
                 self._foreign, at = True, size  # aiormq says what is wrong with it
                 break
-            assembly = self._takers.get(channel)
-            if assembly is not None and assembly.take_frame(kind, data, at + FRAME.size, end):
+            taker = self._takers.get(channel)
+            if taker is not None and taker.take_frame(kind, data, at + FRAME.size, end):
                 if passed < at:
                     self._pass(data[passed:at])
                 passed = end + 1
@@ -169,24 +178,29 @@ class Deliveries(asyncio.StreamReader):
             self._pass(data[passed:at])
         elif at and self._clock() - self._passed_at > STILL_THERE_S:
             self._pass(STILL_THERE)
-        if self._held() > HELD_MAX:
-            self._pause()
+        self._pause()
         return at
 
-    def _held(self) -> int:
-        return sum(assembly.held for assembly in self._takers.values())
+    @property
+    def held(self) -> int:
+        """The size of what is not settled, over all channels."""
+        return sum(taker.held for taker in self._takers.values())
 
     def _pause(self) -> None:
-        if self._pausing is None and not (self._foreign or self._socket.is_closing()):
-            self._socket.pause_reading()
+        if self.held <= HELD_MAX or self._asking or self._foreign or self._socket.is_closing():
+            return
+        self._socket.pause_reading()  # again: aiormq's own bound may have ended the last pause
+        if self._pausing is None:
             self._still_there()
 
     def _resume(self) -> None:
-        if self._pausing is not None and self._held() <= HELD_MAX // 2:
-            self._pausing.cancel()
-            self._pausing = None
-            if not self._socket.is_closing():
-                self._socket.resume_reading()
+        if self._pausing is None or (self.held > HELD_MAX // 2 and not self._asking):
+            return
+        self._pausing.cancel()
+        self._pausing = None
+        # `_paused`: by StreamReader, which has more for aiormq than it should.
+        if not (self._socket.is_closing() or self._paused):  # type: ignore[attr-defined]
+            self._socket.resume_reading()
 
     def _still_there(self) -> None:
         """Again and again while nothing is read. A link that has died meanwhile shows when it is
@@ -234,57 +248,3 @@ class _Transport(TransportFactory):
         except OSError as failed:
             raise AMQPConnectionError(*failed.args) from failed
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def incoming(header: bytes, body: bytes, tag: int) -> Incoming:
-    """A message from the payload of its header frame. Properties that cannot be read make one
-    with none but a content type that nobody takes: a dead letter, like any other bad input."""
-    try:
-        return _incoming(header, body, tag)
-    except (*BAD, RecursionError):  # tables in tables: 128 KiB of headers hold 18,000 of them
-        return Incoming(body=body, content_type=UNREADABLE, tag=tag)
-
-
-def _incoming(header: bytes, body: bytes, tag: int) -> Incoming:
-    flags = CONTENT.unpack_from(header)[1]
-    at = CONTENT.size
-    if flags & MORE:
-        raise ValueError("properties beyond those of AMQP 0-9-1")
-    content_type = correlation_id = reply_to = user_id = None
-    headers: dict[str, Any] = {}
-    if flags & CONTENT_TYPE:
-        content_type, at = _text(header, at)
-    if flags & ENCODING:
-        at += 1 + header[at]
-    if flags & HEADERS:
-        end = at + LONG.size + LONG.unpack_from(header, at)[0]
-        headers = field_table(header[at:end])[1]
-        at = end
-    at += bool(flags & MODE) + bool(flags & PRIORITY)
-    if flags & CORRELATION_ID:
-        correlation_id, at = _text(header, at)
-    if flags & REPLY_TO:
-        reply_to, at = _text(header, at)
-    if flags & USER_ID:
-        for skipped in (EXPIRATION, MESSAGE_ID):
-            at += 1 + header[at] if flags & skipped else 0
-        at += 8 if flags & TIMESTAMP else 0
-        at += 1 + header[at] if flags & TYPE else 0
-        user_id, at = _text(header, at)
-    return Incoming(
-        body=body,
-        content_type=content_type,
-        headers=headers,
-        correlation_id=correlation_id,
-        user_id=user_id,
-        reply_to=reply_to,
-        tag=tag,
-    )
-
-
-def _text(data: bytes, at: int) -> tuple[str, int]:
-    """AMQP's short string, and where the next value begins. Raises IndexError, ValueError."""
-    end = at + 1 + data[at]
-    if end > len(data):
-        raise IndexError("a short string that ends too soon")
-    return data[at + 1 : end].decode(), end

@@ -29,7 +29,8 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
-    """One message as it came. `user_id` is validated by the broker where it is set."""
+    """One message as it came. `user_id` is validated by the broker where it is set; `size`: about
+    the bytes of memory that it takes."""
 
     body: bytes
     content_type: str | None = None
@@ -38,6 +39,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     reply_to: str | None = None
     tag: int = 0
+    size: int = 0
 
 
 class Reply(Struct, frozen=True, kw_only=True):

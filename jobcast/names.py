@@ -49,11 +49,12 @@ def encoded_length(text: str) -> int:
 
 
 def is_id(text: str, limit: int = ID_MAX) -> bool:
-    return bool(_ID.match(text)) and encoded_length(text) <= limit
+    return len(text) <= limit and bool(_ID.match(text)) and encoded_length(text) <= limit
 
 
 def is_owner(text: str) -> bool:
-    return bool(_OWNER.match(text)) and encoded_length(text) <= OWNER_MAX
+    fits = len(text) <= OWNER_MAX and bool(_OWNER.match(text))
+    return fits and encoded_length(text) <= OWNER_MAX
 
 
 def is_free_exchange(text: str) -> bool:

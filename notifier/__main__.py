@@ -32,6 +32,7 @@ from notifier.connection import StoreUnavailable, UnsafePolicy, connect
 from notifier.figures import Figures, exporting, process_name
 from notifier.folding import LiveJobs
 from notifier.letters import AlsoTold, Rules
+from notifier.poison import groups
 from notifier.query import Answerer
 from notifier.service import StateService
 from notifier.settings import Settings, read_settings
@@ -142,8 +143,11 @@ class Notifier:
                 while batch := await batches.take():
                     began = time.perf_counter()
                     self._figures.taken(len(batch))
-                    await self._service.process(batch, live, publisher)
-                    await batches.settle(batch)
+                    for group in groups(batch):
+                        await self._service.process(group, live, publisher)
+                        await batches.settle(group)
+                        if self._stopping.is_set():
+                            break
                     self._figures.settled(time.perf_counter() - began)
             except NoQueue as error:
                 raise BrokerUnavailable(str(error)) from error  # declared with the new connection

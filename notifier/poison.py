@@ -70,8 +70,7 @@ def groups(batch: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
         if together:
             yield together
             together = []
-        for part in parts(message):
-            yield (part,)
+        yield (message,)
     if together:
         yield together
 

@@ -38,7 +38,7 @@ from notifier.letters import (
     tellings_of,
 )
 from notifier.plan import Plan
-from notifier.poison import BEGUN_MAX, TRIES, groups, poisoned, suspect, unreadable
+from notifier.poison import BEGUN_MAX, TRIES, groups, parts, poisoned, suspect, unreadable
 from notifier.store import Held, Store
 from notifier.telling import Publish, insist, tell
 
@@ -86,7 +86,8 @@ class StateService:
         `publisher` raises."""
         for group in groups(batch):
             if suspect(group[0]):
-                await self._guarded(group[0], live, publisher)
+                for part in parts(group[0]):
+                    await self._guarded(part, live, publisher)
             else:
                 await self._apply(group, live, publisher)
 

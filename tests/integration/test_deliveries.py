@@ -61,7 +61,7 @@ async def test_large_messages_wait_at_the_broker_and_the_link_lives_on(
     ):
         first = await batches.take()
         await asyncio.sleep(GRACE_S + 2)  # a batch whose work takes long
-        held = connection.deliveries._held()
+        held = connection.deliveries.held
         assert HELD_MAX < held < 2 * HELD_MAX < COUNT * BODY
         batch = first
         while len(found) < COUNT:

@@ -17,7 +17,8 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from broker import deliveries
-from broker.deliveries import Deliveries, incoming
+from broker.deliveries import Deliveries, Taker
+from broker.properties import KEPT, MESSAGE_BYTES, incoming
 from jobcast.message import Incoming
 from jobcast.tolerance import UNREADABLE
 
@@ -27,6 +28,7 @@ PIECE: Final = 5
 """Bytes of a body in a frame."""
 
 Feed = tuple[list[Incoming], bytes]
+Paused = tuple[Deliveries, "Transport", list[Taker]]
 
 
 class Transport(asyncio.Transport):
@@ -69,7 +71,8 @@ def fed(chunks: Sequence[bytes]) -> Feed:
         reader.to(TAKEN, taken.append)
         for chunk in chunks:
             reader.feed_data(chunk)
-        reader.feed_eof()
+        for _ in range(2):  # for the end of the stream, and for that of the connection
+            reader.feed_eof()
         return taken, await reader.read()
 
     return asyncio.run(feed())
@@ -161,30 +164,88 @@ async def test_aiormq_learns_that_the_link_lives_from_deliveries_too(
     assert await reader.readexactly(8) == pamqp.frame.marshal(Heartbeat(), 0)
 
 
-@pytest.mark.parametrize("how", ["settled", "ended"])
-async def test_too_much_in_hand_stops_the_reading_until_half_of_it_is_settled(
-    monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    monkeypatch.setattr(deliveries, "HELD_MAX", 100)
+SIZE: Final = incoming(b"".join(delivery(TAKEN, 1, b"")[1:])[7:-1], b"x" * 51, 1).size
+
+
+@pytest.fixture
+def paused(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Paused]:
+    """Two takers that hold a message each, which is too much; needs a running loop."""
+    monkeypatch.setattr(deliveries, "HELD_MAX", 2 * SIZE - 1)
     monkeypatch.setattr(deliveries, "STILL_THERE_S", 0.01)
-    reader, transport = Deliveries(), Transport()
-    reader.set_transport(transport)
-    for channel in (TAKEN, OTHER):
-        reader.to(channel, lambda _: None)
-    for tag, channel in enumerate((TAKEN, OTHER)):
-        assert transport.reading
-        reader.feed_data(b"".join(delivery(channel, tag, b"x" * 51)))
-    assert not transport.reading
+
+    def build() -> Paused:
+        reader, transport = Deliveries(), Transport()
+        reader.set_transport(transport)
+        takers = [reader.to(channel, lambda _: None) for channel in (TAKEN, OTHER)]
+        for tag, channel in enumerate((TAKEN, OTHER)):
+            assert transport.reading
+            reader.feed_data(b"".join(delivery(channel, tag, b"x" * 51)))
+        assert (transport.reading, reader.held) == (False, 2 * SIZE)
+        return reader, transport, takers
+
+    return build
+
+
+async def test_too_much_in_hand_stops_the_reading_until_half_of_it_is_settled(
+    paused: Callable[[], Paused],
+) -> None:
+    reader, transport, (one, other) = paused()
     # Told again and again, so that a long wait is not taken for a dead link.
     assert await reader.readexactly(24) == 3 * deliveries.STILL_THERE
-    reader.settled(TAKEN, 1)
+    reader.settled(one, SIZE)
     assert not transport.reading
-    if how == "settled":
-        reader.settled(TAKEN, 50)
-        reader.settled(OTHER, 1)
-    else:
-        reader.end(OTHER)
+    reader.settled(other, 1)
     assert transport.reading
+
+
+async def test_what_is_dropped_is_not_held_and_still_comes_to_nobody(
+    paused: Callable[[], Paused],
+) -> None:
+    reader, transport, (one, other) = paused()
+    reader.drop(other)
+    reader.settled(other, SIZE)  # too late, and nothing happens
+    assert not transport.reading
+    reader.drop(one)
+    assert (transport.reading, reader.held) == (True, 0)
+    reader.feed_data(b"".join(delivery(TAKEN, 3, b"more") * 50))
+    assert (transport.reading, reader.held) == (True, 0)
+    reader.feed_eof()
+    passed = await reader.read()
+    assert passed == deliveries.STILL_THERE * (len(passed) // 8)
+
+
+async def test_everything_is_read_while_an_answer_is_waited_for(
+    paused: Callable[[], Paused],
+) -> None:
+    reader, transport, _ = paused()
+    with reader.asking():
+        assert transport.reading
+        reader.feed_data(b"".join(delivery(TAKEN, 3, b"more")))
+        assert transport.reading
+    assert not transport.reading
+
+
+async def test_a_pause_outlasts_the_one_that_aiormqs_own_bound_makes(
+    paused: Callable[[], Paused],
+) -> None:
+    reader, transport, _ = paused()
+    transport.resume_reading()  # as StreamReader does when its buffer has been read
+    reader.feed_data(pamqp.frame.marshal(Heartbeat(), 0))
+    assert not transport.reading
+
+
+def test_the_end_of_a_channel_leaves_its_number_to_the_next() -> None:
+    async def taken() -> list[Incoming]:
+        found: list[Incoming] = []
+        reader = Deliveries()
+        reader.set_transport(Transport())
+        before = reader.to(TAKEN, found.append)
+        reader.to(TAKEN, found.append)
+        reader.end(TAKEN, before)
+        reader.feed_data(b"".join(delivery(TAKEN, 1, b"x")))
+        return found
+
+    assert [message.body for message in asyncio.run(taken())] == [b"x"]
 
 
 TEXT: Final = st.text(
@@ -207,7 +268,10 @@ SAID: Final = st.fixed_dictionaries(
             ),
             TEXT,
         ),
-        "headers": st.dictionaries(TEXT, st.one_of(TEXT, st.integers(-9, 2**40))),
+        "headers": st.dictionaries(
+            st.builds(str.__add__, st.sampled_from(("x-", "cloudEvents:", "")), TEXT),
+            st.one_of(TEXT, st.integers(-9, 2**40)),
+        ),
         "delivery_mode": st.sampled_from((1, 2)),
         "priority": st.integers(0, 9),
         "timestamp": st.just(datetime(2026, 11, 21, tzinfo=UTC)),
@@ -224,14 +288,16 @@ def payload(body: bytes, **said: Any) -> bytes:
 @given(SAID)
 def test_properties_are_read_as_pamqp_writes_them(said: dict[str, Any]) -> None:
     found = incoming(payload(b"x", **said), b"x", 3)
-    names = ("content_type", "correlation_id", "user_id", "reply_to")
-    wanted = Incoming(
-        body=b"x",
-        tag=3,
-        headers=said.get("headers", {}),
-        **{name: said.get(name) for name in names},
-    )
-    assert structs.asdict(found) == structs.asdict(wanted)
+    whole = payload(b"x", **said)
+    headers = said.get("headers", {}).items()
+    assert structs.asdict(found) == {
+        "body": b"x",
+        "tag": 3,
+        "size": len(whole) + 1 + MESSAGE_BYTES,
+        "headers": {name: value for name, value in headers if name.startswith(KEPT)},
+        **{name: said.get(name) for name in ("content_type", "correlation_id")},
+        **{name: said.get(name) for name in ("user_id", "reply_to")},
+    }
 
 
 def broken(change: Callable[[bytes], bytes]) -> bytes:
@@ -253,4 +319,5 @@ def broken(change: Callable[[bytes], bytes]) -> bytes:
 )
 def test_properties_that_cannot_be_read_make_a_message_that_nobody_takes(header: bytes) -> None:
     found = incoming(header, b"body", 4)
-    assert found == Incoming(body=b"body", content_type=UNREADABLE, tag=4)
+    size = len(header) + 4 + MESSAGE_BYTES
+    assert found == Incoming(body=b"body", content_type=UNREADABLE, tag=4, size=size)
