@@ -34,7 +34,7 @@ REPORTER: Final = "reporter"
 """Not published by the bench itself, but through the SDK."""
 HOSE: Final = "hose"
 """Published without confirms and without a thought: the same bytes again and again."""
-HOSE_LEAST: Final = 1_000
+HOSE_AT_ONCE: Final = 1_000
 HOSE_EACH: Final = 50
 """Different reports of each job: more than it takes for repeats."""
 LABELS: Final = {f"label-{number}": "x" * 256 for number in range(16)}
@@ -174,19 +174,21 @@ async def _hose(given: Flood) -> Published:
         connected(given.url, "bench flood") as connection,
         opened(connection, confirms=False) as channel,
     ):
-        reports = [
+        reports = (
             _reported(jobs[number % len(jobs)], None, number % 9_900 / 100)
-            for number in range(max(HOSE_LEAST, HOSE_EACH * len(jobs)))
-        ]
-        whole = b"".join(frames(load.single(report), channel.number) for report in reports)
+            for number in range(max(HOSE_AT_ONCE, HOSE_EACH * len(jobs)))
+        )
+        written = (frames(load.single(report), channel.number) for report in reports)
+        portions = list(iter(lambda: b"".join(islice(written, HOSE_AT_ONCE)), b""))
         began = time.monotonic()
         count = 0
         while time.monotonic() < began + given.seconds:
-            await _written(channel, whole)
-            count += len(reports)
+            await _written(channel, portions[count // HOSE_AT_ONCE % len(portions)])
+            count += HOSE_AT_ONCE
         last = load.single(_reported(jobs[-1], None, LAST_PERCENT))
         await _written(channel, frames(last, channel.number))
-    ended = time.monotonic()  # RabbitMQ has answered to the end of the channel: it has read all
+        await channel.basic_qos(prefetch_count=1, timeout=TIMEOUT_S)  # answered when it is read
+        ended = time.monotonic()
     return Published(count + 1, ended - began, ended)
 
 

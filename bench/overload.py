@@ -54,6 +54,7 @@ LOADS: Final[Mapping[str, Plan]] = {
     "stuck-readers": Plan(stuck_readers),
     "reporter-flood": Plan(partial(progress_flood, kind="reporter")),
     "progress-flood": Plan(progress_flood),
+    "flood-1000-jobs": Plan(partial(progress_flood, count=1_000)),
     "hose": Plan(partial(progress_flood, kind="hose")),
     "hose-1000-jobs": Plan(partial(progress_flood, kind="hose", count=1_000)),
     "no-full-queue": Plan(partial(full_queue, full=False)),
