@@ -19,7 +19,7 @@ from broker.errors import BrokerUnavailable
 from broker.link import ANSWER_TIMEOUT_S, FOREIGN, opened
 from jobcast.message import Incoming
 
-PREFETCH: Final = 5_000
+PREFETCH: Final = 10_000
 """Fewer do not fill the time that a batch takes: then one publisher is faster than this reader."""
 BATCH_BYTES: Final = 8_388_608
 

@@ -21,7 +21,7 @@ from tests.eventually import eventually
 from tests.integration.proxy import proxying
 from tests.integration.rabbit import channel_to, depth
 
-COUNT = 5 * PREFETCH // 2
+COUNT = 3 * PREFETCH // 2
 
 
 @pytest.fixture

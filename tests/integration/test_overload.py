@@ -69,7 +69,7 @@ async def test_a_flood_of_progress_is_one_change_for_a_late_reader_and_the_last_
 async def test_while_redis_is_slow_no_more_than_the_prefetch_is_in_hand_and_all_is_applied(
     spare_rabbitmq: RabbitMQNode, redis_server: RedisNode, lab: Lab
 ) -> None:
-    url, count = spare_rabbitmq.url, 2 * PREFETCH
+    url, count = spare_rabbitmq.url, 6 * PREFETCH // 5
     jobs = [f"j{number}" for number in range(count // 2)]
 
     async def handed_out() -> int:
