@@ -135,7 +135,8 @@ class Notifier:
     async def _serve(self, inbound: Connection, queue: str, publisher: Publisher) -> None:
         """One partition. Its memory of jobs lives as long as its hold on the queue."""
         live = LiveJobs(LIVE_JOBS)
-        async with consuming(inbound, queue) as batches:
+        several = self._settings.partitions > 1
+        async with consuming(inbound, queue, in_step=several) as batches:
             self._serving.add(batches)
             try:
                 if self._stopping.is_set():

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from broker.consumer import PREFETCH, consuming
+from broker import consumer
+from broker.consumer import PREFETCH, STEP, consuming
 from broker.deliveries import Connection
 from broker.errors import BrokerUnavailable, Refused
 from broker.link import connected, keep, opened
@@ -68,6 +69,27 @@ async def test_every_message_of_a_publish_is_confirmed_and_arrives_in_order(
             found += [int(message.body) for message in batch]
             await batches.settle(batch)
     assert found == list(range(COUNT))
+
+
+async def test_queues_in_step_are_read_in_small_batches_until_they_have_been_empty(
+    connection: Connection, publisher: Publisher, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "STEP_S", 0.5)
+    await send(publisher, *(letter(queue, number) for number in range(5 * STEP)))
+    async with consuming(connection, queue, in_step=True) as batches:
+        found: list[int] = []
+        while len(found) < 5 * STEP:
+            batch = await batches.take()
+            assert len(batch) <= STEP
+            found += [int(message.body) for message in batch]
+            await batches.settle(batch)
+        assert found == list(range(5 * STEP))
+        await asyncio.sleep(0.6)
+        await send(publisher, letter(queue))
+        await batches.settle(await batches.take())  # the queue is as good as empty
+        await send(publisher, *(letter(queue, number) for number in range(2 * STEP)))
+        await asyncio.sleep(0.5)
+        assert len(await batches.take()) == 2 * STEP
 
 
 async def test_publishes_at_the_same_time_do_not_mix_up_their_confirms(
