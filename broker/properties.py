@@ -6,7 +6,7 @@ from typing import Any, Final
 from pamqp.decode import field_table
 
 from jobcast.message import Incoming
-from jobcast.tolerance import UNREADABLE
+from jobcast.tolerance import BROKEN, UNREADABLE, short_text
 
 CONTENT: Final = Struct(">4xQ")
 """Class and weight, the size of the body."""
@@ -32,7 +32,7 @@ def incoming(header: bytes, body: bytes, tag: int) -> Incoming:
     size = len(header) + len(body) + MESSAGE_BYTES
     try:
         return _incoming(header, body, tag, size)
-    except Exception:  # whatever it is: raised here it would end the connection, again and again
+    except BROKEN:
         return Incoming(body=body, content_type=UNREADABLE, tag=tag, size=size)
 
 
@@ -44,7 +44,7 @@ def _incoming(header: bytes, body: bytes, tag: int, size: int) -> Incoming:
     content_type = correlation_id = reply_to = user_id = None
     headers: dict[str, Any] = {}
     if flags & CONTENT_TYPE:
-        content_type, at = _text(header, at)
+        content_type, at = short_text(header, at)
     if flags & ENCODING:
         at += 1 + header[at]
     if flags & HEADERS:
@@ -54,15 +54,15 @@ def _incoming(header: bytes, body: bytes, tag: int, size: int) -> Incoming:
         at = end
     at += bool(flags & MODE) + bool(flags & PRIORITY)
     if flags & CORRELATION_ID:
-        correlation_id, at = _text(header, at)
+        correlation_id, at = short_text(header, at)
     if flags & REPLY_TO:
-        reply_to, at = _text(header, at)
+        reply_to, at = short_text(header, at)
     if flags & USER_ID:
         for skipped in (EXPIRATION, MESSAGE_ID):
             at += 1 + header[at] if flags & skipped else 0
         at += 8 if flags & TIMESTAMP else 0
         at += 1 + header[at] if flags & TYPE else 0
-        user_id, at = _text(header, at)
+        user_id, at = short_text(header, at)
     return Incoming(
         body=body,
         content_type=content_type,
@@ -73,11 +73,3 @@ def _incoming(header: bytes, body: bytes, tag: int, size: int) -> Incoming:
         tag=tag,
         size=size,
     )
-
-
-def _text(data: bytes, at: int) -> tuple[str, int]:
-    """AMQP's short string, and where the next value begins. Raises IndexError, ValueError."""
-    end = at + 1 + data[at]
-    if end > len(data):
-        raise IndexError("a short string that ends too soon")
-    return data[at + 1 : end].decode(), end

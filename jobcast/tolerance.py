@@ -21,7 +21,7 @@ TAG: Final = struct.Struct(">QB")  # delivery tag, redelivered
 
 ANY_NAME: Final = re.compile(r"[^\x00]*", re.DOTALL)
 
-_ERRORS: Final = (
+BROKEN: Final = (
     ValueError,
     OverflowError,
     OSError,
@@ -38,7 +38,7 @@ _strict_deliver = Basic.Deliver.unmarshal
 def _header(self: ContentHeader, data: bytes) -> None:
     try:
         _strict_header(self, data)
-    except _ERRORS:
+    except BROKEN:
         self.class_id, self.weight, self.body_size = FIXED.unpack_from(data)
         self.properties = Basic.Properties(content_type=UNREADABLE)
 
@@ -46,18 +46,20 @@ def _header(self: ContentHeader, data: bytes) -> None:
 def _deliver(self: Basic.Deliver, data: bytes) -> None:
     try:
         _strict_deliver(self, data)
-    except _ERRORS:
-        self.consumer_tag, at = _short_text(data, 0)
+    except BROKEN:
+        self.consumer_tag, at = short_text(data, 0, "replace")
         self.delivery_tag, redelivered = TAG.unpack_from(data, at)
         self.redelivered = bool(redelivered)
-        self.exchange, at = _short_text(data, at + TAG.size)
-        self.routing_key, _ = _short_text(data, at)
+        self.exchange, at = short_text(data, at + TAG.size, "replace")
+        self.routing_key, _ = short_text(data, at, "replace")
 
 
-def _short_text(data: bytes, at: int) -> tuple[str, int]:
-    """AMQP's short string, and where the next value begins."""
+def short_text(data: bytes, at: int, errors: str = "strict") -> tuple[str, int]:
+    """AMQP's short string, and where the next value begins. Raises one of `BROKEN`."""
     end = at + 1 + data[at]
-    return data[at + 1 : end].decode("utf-8", "replace"), end
+    if end > len(data):
+        raise IndexError("a short string that ends too soon")
+    return data[at + 1 : end].decode("utf-8", errors), end
 
 
 def tolerate_bad_properties() -> None:

@@ -11,7 +11,7 @@ from notifier.connection import connect
 from notifier.reader import Reader, opened_reader
 from tests.integration.commander import Commander
 from tests.integration.lab import Lab
-from tests.integration.rabbit import sweep
+from tests.integration.rabbit import channel_to, sweep
 
 
 @pytest.fixture
@@ -27,6 +27,15 @@ async def reader(redis_server: RedisNode) -> AsyncIterator[Reader]:
     """What an API replica reads through."""
     async with opened_reader(redis_server.url) as reader:
         yield reader
+
+
+@pytest.fixture
+async def queue(rabbitmq: RabbitMQNode, owner: str) -> AsyncIterator[str]:
+    """A queue of its own, on the default exchange."""
+    async with channel_to(rabbitmq.url) as channel:
+        await channel.queue_declare(owner, durable=True, arguments={"x-queue-type": "quorum"})
+        yield owner
+        await channel.queue_delete(owner)
 
 
 @pytest.fixture(scope="session")

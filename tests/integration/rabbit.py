@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiormq
 
@@ -72,6 +73,13 @@ def lifecycle(message: Incoming, name: str) -> Message:
         user_id=message.user_id,
         mandatory=True,
     )
+
+
+def letter(queue: str, number: int = 0, **fields: Any) -> Message:
+    """For that queue; its body is its number where `fields` say no other."""
+    said: dict[str, Any] = {"body": b"%d" % number, "content_type": "text/plain"}
+    named = {"exchange": "", "routing_key": queue, "message_id": f"{queue}-{number}"}
+    return Message(**(named | said | fields))
 
 
 async def publish(url: str, *messages: Message) -> list[Outcome]:

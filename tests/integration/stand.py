@@ -3,7 +3,7 @@ all of its notifications and commands, and what was heard."""
 
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -106,13 +106,16 @@ class Stand:
 
         await eventually(there, 20, every_s=0.005)
 
-    async def ended(self) -> None:
-        """Waits until no job is live."""
+    async def ended(self, jobs: Iterable[str]) -> None:
+        """Waits until these jobs have ended and no other is live. They may not exist yet: what
+        speaks of several is sent again first."""
+        wanted = set(jobs)
 
-        async def none_live() -> bool:
-            return not await self.lab.members("live")
+        async def over() -> bool:
+            ended = [(await self.lab.job(job_id)).ended for job_id in wanted]
+            return all(ended) and not await self.lab.members("live")
 
-        await eventually(none_live, 20, every_s=0.005)
+        await eventually(over, 20, every_s=0.005)
 
     async def stop(self) -> None:
         """Lets the process finish what it has in hand; what it has not acknowledged is back."""

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker import consumer
-from broker.consumer import PREFETCH, STEP, consuming
+from broker.consumer import PREFETCH, consuming
 from broker.deliveries import Connection
 from broker.errors import BrokerUnavailable, Refused
 from broker.link import connected, keep, opened
@@ -20,7 +19,7 @@ from jobcast.cancellation import ended_by_a_child
 from jobcast.message import Message, Outcome
 from tests.eventually import eventually
 from tests.integration.proxy import proxying
-from tests.integration.rabbit import channel_to, depth
+from tests.integration.rabbit import channel_to, depth, letter
 
 COUNT = 3 * PREFETCH // 2
 
@@ -32,24 +31,9 @@ async def connection(rabbitmq: RabbitMQNode) -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
-async def queue(rabbitmq: RabbitMQNode, owner: str) -> AsyncIterator[str]:
-    """A queue of its own, on the default exchange."""
-    async with channel_to(rabbitmq.url) as channel:
-        await channel.queue_declare(owner, durable=True, arguments={"x-queue-type": "quorum"})
-        yield owner
-        await channel.queue_delete(owner)
-
-
-@pytest.fixture
 async def publisher(connection: Connection) -> AsyncIterator[Publisher]:
     async with publishing(connection) as publisher:
         yield publisher
-
-
-def letter(queue: str, number: int = 0, **fields: Any) -> Message:
-    said: dict[str, Any] = {"body": b"%d" % number, "content_type": "text/plain"}
-    named = {"exchange": "", "routing_key": queue, "message_id": f"{queue}-{number}"}
-    return Message(**(named | said | fields))
 
 
 async def send(publisher: Publisher, *messages: Message) -> list[Outcome]:
@@ -69,27 +53,6 @@ async def test_every_message_of_a_publish_is_confirmed_and_arrives_in_order(
             found += [int(message.body) for message in batch]
             await batches.settle(batch)
     assert found == list(range(COUNT))
-
-
-async def test_queues_in_step_are_read_in_small_batches_until_they_have_been_empty(
-    connection: Connection, publisher: Publisher, queue: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(consumer, "STEP_S", 0.5)
-    await send(publisher, *(letter(queue, number) for number in range(5 * STEP)))
-    async with consuming(connection, queue, in_step=True) as batches:
-        found: list[int] = []
-        while len(found) < 5 * STEP:
-            batch = await batches.take()
-            assert len(batch) <= STEP
-            found += [int(message.body) for message in batch]
-            await batches.settle(batch)
-        assert found == list(range(5 * STEP))
-        await asyncio.sleep(0.6)
-        await send(publisher, letter(queue))
-        await batches.settle(await batches.take())  # the queue is as good as empty
-        await send(publisher, *(letter(queue, number) for number in range(2 * STEP)))
-        await asyncio.sleep(0.5)
-        assert len(await batches.take()) == 2 * STEP
 
 
 async def test_publishes_at_the_same_time_do_not_mix_up_their_confirms(

@@ -1,7 +1,6 @@
 """Deliveries on a real link: what is in hand is bounded, and a busy link is not a dead one."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -11,22 +10,16 @@ from broker.consumer import consuming
 from broker.link import connected
 from broker.publisher import publishing
 from deploy.rabbitmq import RabbitMQNode
-from jobcast.message import Message, Outcome
-from tests.integration.rabbit import channel_to, depth
+from jobcast.message import Outcome
+from tests.integration.rabbit import depth, letter
+from tests.integration.ward import after
 
 BODY: Final = 524_288
+FILL: Final = b"x" * (BODY - 8)
 COUNT: Final = 40
 HELD_MAX: Final = 8 * BODY
 GRACE_S: Final = 6.0
 """After so long without a frame aiormq takes the link for dead, with a heartbeat of a second."""
-
-
-@pytest.fixture
-async def queue(rabbitmq: RabbitMQNode, owner: str) -> AsyncIterator[str]:
-    async with channel_to(rabbitmq.url) as channel:
-        await channel.queue_declare(owner, durable=True, arguments={"x-queue-type": "quorum"})
-        yield owner
-        await channel.queue_delete(owner)
 
 
 @pytest.fixture(autouse=True)
@@ -34,21 +27,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "HEARTBEAT_S", 1)
 
 
-def letter(queue: str, number: int, size: int) -> Message:
-    return Message(
-        exchange="",
-        routing_key=queue,
-        message_id=f"{queue}-{number}",
-        content_type="text/plain",
-        body=b"%08d" % number + b"x" * (size - 8),
-    )
-
-
 async def test_large_messages_wait_at_the_broker_and_the_link_lives_on(
     rabbitmq: RabbitMQNode, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "HELD_MAX", HELD_MAX)
-    letters = [letter(queue, number, BODY) for number in range(COUNT)]
+    letters = [letter(queue, number, body=b"%08d" % number + FILL) for number in range(COUNT)]
     async with (
         connected(rabbitmq.url, "test") as connection,
         publishing(connection) as publisher,
@@ -60,7 +43,7 @@ async def test_large_messages_wait_at_the_broker_and_the_link_lives_on(
         consuming(connection, queue) as batches,
     ):
         first = await batches.take()
-        await asyncio.sleep(GRACE_S + 2)  # a batch whose work takes long
+        await after(GRACE_S + 2)  # a batch whose work takes long
         held = connection.deliveries.held
         assert HELD_MAX < held < 2 * HELD_MAX < COUNT * BODY
         batch = first
@@ -86,9 +69,9 @@ async def test_a_link_that_is_never_quiet_is_not_taken_for_dead(
     ):
         until, found = loop.time() + GRACE_S + 2, 0
         while loop.time() < until:
-            await publisher.publish([letter(queue, found, 100)], timeout_s=10)
+            await publisher.publish([letter(queue, found)], timeout_s=10)
             batch = await batches.take()
             await batches.settle(batch)
             found += len(batch)
-            await asyncio.sleep(0.1)
+            await after(0.1)
     assert found > GRACE_S

@@ -171,10 +171,11 @@ async def test_a_feed_that_has_lost_its_last_entries_goes_on_from_what_is_left(
 async def test_a_hub_ends_at_once_at_whatever_moment_it_is_asked_to(
     redis_server: RedisNode, owner: str
 ) -> None:
-    chance = Random(1)
+    chance, before = Random(1), asyncio.all_tasks()
     for _ in range(40):
         async with asyncio.timeout(3), opened_reader(redis_server.url, heartbeat_s=0.03) as reader:
             with reader.hub.listen(owner) as listener:
                 await listener.ready()
                 # While it pings, and looks after a silent owner, all the time.
                 await asyncio.sleep(chance.uniform(0, 0.05))
+        assert asyncio.all_tasks() == before

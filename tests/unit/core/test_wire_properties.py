@@ -39,13 +39,14 @@ HEADERS = st.dictionaries(
 )
 
 
-def assert_answered(events: list[Event | Malformed]) -> None:
-    for event in events:
-        assert isinstance(event, Event | Malformed)
-        if isinstance(event, Malformed):
-            assert event.reason
-            assert ": " in event.detail
-            assert len(event.message_id) == 40
+def unexplained(answers: list[Event | Malformed]) -> list[Malformed]:
+    """What is no event and does not say why."""
+    refused = [answer for answer in answers if isinstance(answer, Malformed)]
+    return [
+        one
+        for one in refused
+        if not (one.reason and ": " in one.detail and len(one.message_id) == 40)
+    ]
 
 
 @given(ANY_EVENT)
@@ -66,13 +67,13 @@ def test_a_batch_is_read_back_in_order(events: list[Event]) -> None:
 def test_decode_answers_any_bytes(
     body: bytes, kind: str | None, headers: dict[str, Any], trusted: bool
 ) -> None:
-    assert_answered(decode(body, kind, headers, trusted=trusted))
+    assert unexplained(decode(body, kind, headers, trusted=trusted)) == []
 
 
 @given(HEADERS, st.sampled_from([b"", b"{}", b'{"percent":1}', b"[", b"\xff"]))
 def test_decode_answers_any_headers(headers: dict[str, Any], body: bytes) -> None:
     full = {f"cloudEvents_{name}": value for name, value in REQUIRED.items()} | headers
-    assert_answered(decode(body, None, full, trusted=False))
+    assert unexplained(decode(body, None, full, trusted=False)) == []
 
 
 @given(ANY_EVENT, st.data())
@@ -81,7 +82,7 @@ def test_decode_answers_events_that_were_damaged(event: Event, data: st.DataObje
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, min(len(body), start + 8)))
     damaged = body[:start] + data.draw(st.binary(max_size=3)) + body[end:]
-    assert_answered(decode(damaged, None, {}, trusted=True))
+    assert unexplained(decode(damaged, None, {}, trusted=True)) == []
 
 
 @given(ANY_EVENT, st.data())
@@ -89,7 +90,7 @@ def test_decode_answers_events_with_any_value_anywhere(event: Event, data: st.Da
     whole = msgspec.json.decode(encode_event(event))
     into = data.draw(st.sampled_from([whole, whole.get("data") or whole]))
     into[data.draw(st.sampled_from(sorted(into)))] = data.draw(VALUES)
-    assert_answered(decode(msgspec.json.encode(whole), None, {}, trusted=True))
+    assert unexplained(decode(msgspec.json.encode(whole), None, {}, trusted=True)) == []
 
 
 @given(st.lists(ANY_EVENT, min_size=2, max_size=4), st.sampled_from([b"{NaN}", b"x", b'"\\ud800"']))
