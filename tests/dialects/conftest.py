@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from msgspec.structs import replace
 
 from deploy.certificates import certificates_in
 from deploy.stack import Stack
+from tests.replicas import replicas_beside
 
 
 @pytest.fixture(scope="session")
@@ -15,14 +15,7 @@ def tls_stack(session_stack: Stack, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("tls_stack")
     users_file = folder / "users.toml"
     users_file.touch(mode=0o600)
-    layout = replace(
-        session_stack.layout,
-        users_file=users_file,
-        folder=folder,
-        notifiers=0,
-        authority_port=None,
-        management_url=None,
-        certificates=certificates_in(folder / "tls"),
-    )
-    with Stack(layout) as stack:
+    certificates = certificates_in(folder / "tls")
+    own = {"users_file": users_file, "certificates": certificates, "http_ports": (0, 0)}
+    with replicas_beside(session_stack, folder, **own) as stack:
         yield stack

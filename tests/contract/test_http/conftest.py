@@ -17,6 +17,7 @@ from tests.contract.test_http.reading import Reading
 from tests.integration.lab import Lab
 from tests.logins import Login, Logins
 from tests.mint import AUDIENCE, ISSUER, Mint, key_set
+from tests.replicas import replicas_beside
 
 OwnApi = Callable[..., AbstractContextManager[Replica]]
 
@@ -96,27 +97,12 @@ async def executor(stack: Stack, subscriber: Login, logins: Logins) -> AsyncIter
 
 
 @pytest.fixture
-def own_api(
-    stack: Stack,
-    rabbitmq: RabbitMQNode,
-    redis_server: RedisNode,
-    logins: Logins,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> OwnApi:
+def own_api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> OwnApi:
     """`with own_api(JOBCAST_…="…") as replica`: a replica that the test may do with as it likes."""
 
     @contextmanager
     def start(**env: str) -> Iterator[Replica]:
-        layout = Layout(
-            amqp_url=rabbitmq.url,
-            redis_url=redis_server.url,
-            redis_reader_url=redis_server.reader_url,
-            users_file=logins.users_file,
-            folder=tmp_path_factory.mktemp("log"),
-            notifiers=0,
-            env=env,
-        )
-        with Stack(layout) as own:
+        with replicas_beside(stack, tmp_path_factory.mktemp("log"), env=env) as own:
             yield own.replicas[0]
 
     return start

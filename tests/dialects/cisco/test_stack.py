@@ -11,14 +11,14 @@ import pytest
 
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
-from deploy.stack import Layout, Stack
+from deploy.stack import Stack
 from examples import clm_client as clm
 from examples.clm_client import LicenseManager
 from jobcast.sse import EventStream
 from tests.chaos.link import Link
 from tests.dialects.cisco.clm import UNKNOWN, Clm, ok
 from tests.eventually import eventually
-from tests.logins import Logins
+from tests.replicas import replicas_beside
 
 
 async def test_the_notice_is_there_when_the_progress_entry_has_gone(
@@ -70,27 +70,15 @@ Own = Callable[..., Any]
 
 
 @pytest.fixture
-def own_api(
-    session_stack: Stack,
-    rabbitmq: RabbitMQNode,
-    redis_server: RedisNode,
-    logins: Logins,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Own:
+def own_api(session_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Own:
     """`with own_api(JOBCAST_…="…") as url`: a replica with settings of the test's own."""
 
     @contextmanager
     def start(**env: str) -> Iterator[str]:
-        layout = Layout(
-            amqp_url=env.pop("JOBCAST_AMQP_URL", rabbitmq.url),
-            redis_url=redis_server.url,
-            redis_reader_url=env.pop("JOBCAST_REDIS_URL", redis_server.reader_url),
-            users_file=logins.users_file,
-            folder=tmp_path_factory.mktemp("log"),
-            notifiers=0,
-            env=env,
-        )
-        with Stack(layout) as stack:
+        urls = {"amqp_url": "JOBCAST_AMQP_URL", "redis_reader_url": "JOBCAST_REDIS_URL"}
+        given = {field: env.pop(name) for field, name in urls.items() if name in env}
+        folder = tmp_path_factory.mktemp("log")
+        with replicas_beside(session_stack, folder, env=env, **given) as stack:
             yield stack.urls[0]
 
     return start
