@@ -22,19 +22,12 @@ from jobcast.message import Incoming
 PREFETCH: Final = 10_000
 """Fewer do not fill the time that a batch takes: then one publisher is faster than this reader."""
 BATCH_BYTES: Final = 8_388_608
-STEP: Final = 200
-STEP_S: Final = 10.0
-"""At first, so many messages a batch, for so long at least, where queues must keep step."""
 
 
 class Batches:
     """`await take()` a batch, work on it, `await settle(batch)`; one batch at a time."""
 
-    def __init__(
-        self, channel: aiormq.abc.AbstractChannel, deliveries: Deliveries, *, in_step: bool = False
-    ) -> None:
-        self._in_step = in_step
-        self._since = asyncio.get_running_loop().time()
+    def __init__(self, channel: aiormq.abc.AbstractChannel, deliveries: Deliveries) -> None:
         self._channel = channel
         self._deliveries = deliveries
         self.taker = deliveries.to(channel.number, self._take)
@@ -58,9 +51,7 @@ class Batches:
             await self._wake.wait()
         if self._stopped:
             return ()
-        cut = _fitting(self._arrived[:STEP] if self._in_step else self._arrived)
-        if self._in_step and len(self._arrived) < STEP:
-            self._in_step = asyncio.get_running_loop().time() - self._since < STEP_S
+        cut = _fitting(self._arrived)
         batch, self._arrived = self._arrived[:cut], self._arrived[cut:]
         return batch
 
@@ -93,16 +84,14 @@ def _fitting(arrived: Sequence[Incoming]) -> int:
 
 @asynccontextmanager
 async def consuming(
-    connection: Connection, queue: str, prefetch: int = PREFETCH, *, in_step: bool = False
+    connection: Connection, queue: str, prefetch: int = PREFETCH
 ) -> AsyncIterator[Batches]:
-    """Consume `queue` for the block. `in_step`: what stands there at first is taken in small
-    batches, so that several queues get through theirs at about the same pace: after a restart of
-    RabbitMQ an older event of a job may stand in another queue than a younger one."""
+    """Consume `queue` for the block."""
     deliveries = connection.deliveries
     async with AsyncExitStack() as closed, AsyncExitStack() as open_:
         with deliveries.asking():
             channel = await open_.enter_async_context(opened(connection, confirms=False))
-            batches = Batches(channel, deliveries, in_step=in_step)
+            batches = Batches(channel, deliveries)
             # To the end of the channel: aiormq would not know what to do with them.
             closed.callback(deliveries.end, channel.number, batches.taker)
             open_.callback(deliveries.drop, batches.taker)

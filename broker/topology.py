@@ -5,6 +5,7 @@ it is: docs/adr/0002-topology.md.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ QUERIES: Final = "jobcast.query"
 HASH_TYPE: Final = "x-consistent-hash"
 HASH_WEIGHT: Final = "20"
 """Points of each queue on the hash ring: with few, the shares differ widely."""
+
+RING_KEPT: Final = (4, 3)
+"""From this version of RabbitMQ on the hash ring is on disk. Before, it may be made of the bindings
+after a start, in the order in which they are recovered: certain with one worker for it only."""
 
 DECLARE_TIMEOUT_S: Final = 30.0
 
@@ -103,7 +108,7 @@ def topology(partitions: int, *more: Exchange) -> Topology:
     states = state_queues(partitions)
     direct = Binding(LIFECYCLE, states[0])
     spread = Binding(LIFECYCLE, PARTITIONS, to_exchange=True)
-    hashed = tuple(Binding(PARTITIONS, queue, HASH_WEIGHT) for queue in states)
+    hashed = tuple(Binding(PARTITIONS, queue, HASH_WEIGHT) for queue in sorted(states))
     exchanges = (
         Exchange(LIFECYCLE, "fanout"),
         Exchange(EVENTS, "topic"),
@@ -120,6 +125,12 @@ def topology(partitions: int, *more: Exchange) -> Topology:
         bindings=(direct,) if partitions == 1 else (*hashed, spread),
         stale=() if partitions == 1 else (direct,),
     )
+
+
+def keeps_ring(version: str) -> bool:
+    """Whether a RabbitMQ of this version certainly gives a job to the same partition after a
+    restart as before."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2]) >= RING_KEPT
 
 
 def query_topology() -> Topology:

@@ -49,6 +49,9 @@ STOP_TIMEOUT_S: Final = 6.0
 STARTS: Final = 3
 PLUGINS: Final = ("rabbitmq_consistent_hash_exchange",)
 
+# So that bindings are recovered one after another: docs/operations.md, Partitions.
+IN_ORDER: Final = "{rabbit, [{default_worker_pool_size, 1}]}"
+
 # The data belongs to the node's name, so the name must not depend on a port.
 NODE: Final = "jobcast@localhost"
 
@@ -238,7 +241,8 @@ class RabbitMQNode:
         write_secret(held, definitions(self._password), 0o600)
         (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
         advanced = self.folder / "advanced.config"
-        advanced.write_text(trusting(self._certificates if self._doors else None))
+        terms = [IN_ORDER, *trusting(self._certificates if self._doors else None)]
+        advanced.write_text(f"[{', '.join(terms)}].\n")
         environment_file = self.folder / "rabbitmq-env.conf"
         environment_file.touch()
         return clean_environment("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "CONF_ENV_FILE") | {

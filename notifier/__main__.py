@@ -25,7 +25,7 @@ from broker.link import connected, keep, opened, user_of
 from broker.notices import completion
 from broker.publisher import Publisher, publishing
 from broker.questions import Questions
-from broker.topology import Exchange, declare, state_queues, topology
+from broker.topology import Exchange, declare, keeps_ring, state_queues, topology
 from jobcast.errors import BadSetting
 from notifier.commit import Committer
 from notifier.connection import StoreUnavailable, UnsafePolicy, connect
@@ -98,6 +98,7 @@ class Notifier:
         ):
             async with opened(outbound, confirms=False) as channel:
                 await declare(channel, topology(self._settings.partitions, *self._others))
+            self._mention(str(inbound.server_properties.get("version", "")))
             queues = state_queues(self._settings.partitions)
             try:
                 async with asyncio.TaskGroup() as tasks, opened(outbound, confirms=False) as asking:
@@ -110,6 +111,15 @@ class Notifier:
                     watching.cancel()
             except* BrokerUnavailable as group:
                 raise BrokerUnavailable(str(group.exceptions[0])) from group
+
+    def _mention(self, version: str) -> None:
+        """What may be amiss with this RabbitMQ and cannot be seen from here."""
+        if self._settings.partitions > 1 and not keeps_ring(version):
+            log.info(
+                "RabbitMQ %s keeps the order of a job's events over its restart only with"
+                " default_worker_pool_size 1 (docs/operations.md, Partitions)",
+                version,
+            )
 
     async def _watched(
         self, queues: Sequence[str], asking: AbstractChannel, publisher: Publisher
@@ -135,8 +145,7 @@ class Notifier:
     async def _serve(self, inbound: Connection, queue: str, publisher: Publisher) -> None:
         """One partition. Its memory of jobs lives as long as its hold on the queue."""
         live = LiveJobs(LIVE_JOBS)
-        several = self._settings.partitions > 1
-        async with consuming(inbound, queue, in_step=several) as batches:
+        async with consuming(inbound, queue) as batches:
             self._serving.add(batches)
             try:
                 if self._stopping.is_set():

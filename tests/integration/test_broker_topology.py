@@ -1,18 +1,22 @@
 """What the notifier declares: partitions, the way from one to more, and what is in the way."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from broker.errors import BrokerUnavailable, TopologyMismatch
 from broker.link import connected, opened
-from broker.topology import declare, state_queues, topology
+from broker.topology import declare, keeps_ring, state_queues, topology
 from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.message import Message, Outcome
 from jobcast.names import DEAD, EVENTS, LIFECYCLE
 from tests.eventually import eventually
-from tests.integration.rabbit import bodies, channel_to, depth, notifier, publish
+from tests.integration.rabbit import bodies, channel_to, depth, notifier, publish, serving, written
+
+MANY = 12
+"""So that the order of the names is not the order of the numbers."""
 
 
 async def declared(url: str, partitions: int) -> None:
@@ -59,6 +63,39 @@ async def test_with_more_partitions_each_job_has_one_queue_and_the_direct_bindin
     for some in found:
         of_one = [body for body in some if body.startswith(b"job-1 ")]
         assert of_one == sorted(of_one)
+
+
+async def test_a_job_keeps_its_partition_over_restarts_of_rabbitmq(tmp_path: Path) -> None:
+    jobs = [event(f"job-{number}") for number in range(200)]
+    found: list[list[set[bytes]]] = []
+    with RabbitMQNode(tmp_path) as node:
+        await declared(node.url, MANY)
+        await written(node, *state_queues(MANY))
+        for end in (node.kill, node.stop, None):
+            assert set(await publish(node.url, *jobs)) == {Outcome.CONFIRMED}
+            found.append([set(await bodies(node.url, queue)) for queue in state_queues(MANY)])
+            if end:
+                await asyncio.to_thread(end)
+                await asyncio.to_thread(node.start)
+    assert sum(len(home) for home in found[0]) == 200
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+async def test_a_notifier_says_what_partitions_want_of_this_rabbitmq(
+    spare_rabbitmq: RabbitMQNode, redis_server: RedisNode
+) -> None:
+    async def said(partitions: str) -> bool:
+        async with notifier(
+            spare_rabbitmq.url, redis_server.url, JOBCAST_PARTITIONS=partitions
+        ) as process:
+            await serving(spare_rabbitmq.url, state_queues(int(partitions)))
+            return any("default_worker_pool_size" in line for line in process.lines)
+
+    async with connected(spare_rabbitmq.url, "test") as connection:
+        version = str(connection.server_properties["version"])
+    assert not await said("1")
+    assert await said("2") is not keeps_ring(version)
 
 
 async def test_without_the_plugin_partitions_are_refused_in_one_clear_line(
