@@ -12,8 +12,7 @@ import ssl
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -41,6 +40,7 @@ from deploy.process import (
     clean_environment,
     free_port,
 )
+from deploy.restartable import Restartable
 from deploy.secrets import kept_secret, write_secret
 
 MESSAGE_BYTES_MAX: Final = 1_048_576
@@ -59,12 +59,9 @@ AMQP_GREETING: Final = b"AMQP\x00\x00\x09\x01"
 CONNECTION_START: Final = b"\x00\x0a\x00\x0a"  # class 10, method 10
 
 
-class RabbitMQNode:
-    """Blocking on purpose: it serves plain scripts and synchronous fixtures alike.
-
-    `with RabbitMQNode(folder) as node: node.url`. After `kill` or `stop`, `start` brings the same
-    node back on the same port with its durable queues.
-    """
+class RabbitMQNode(Restartable):
+    """`with RabbitMQNode(folder) as node: node.url`. It comes back on the same port with its
+    durable queues."""
 
     name = "RabbitMQ"
 
@@ -85,25 +82,12 @@ class RabbitMQNode:
         self._doors = doors
         self._certificates = certificates
         self._keeper: Keeper | None = None
-        self._beam: Child | None = None
         self._epmd: Child | None = None
         self._epmd_port = 0
 
     def __repr__(self) -> str:
-        state = f"pid {self._beam.pid}" if self._beam and self._beam.alive else "down"
+        state = f"pid {self.pid}" if self.alive else "down"
         return f"<RabbitMQNode port {self.port} {state}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def url(self) -> str:
@@ -135,13 +119,9 @@ class RabbitMQNode:
         return kept_secret(self.folder / "service-password")
 
     @property
-    def alive(self) -> bool:
-        return self._beam is not None and self._beam.alive
-
-    @property
     def pids(self) -> tuple[int, ...]:
         """The processes that this node consists of."""
-        return tuple(child.pid for child in (self._beam, self._epmd) if child and child.alive)
+        return tuple(child.pid for child in (self._child, self._epmd) if child and child.alive)
 
     def start(self) -> None:
         """Returns when AMQP connections are accepted. Raises StartFailure, PortTaken."""
@@ -174,32 +154,11 @@ class RabbitMQNode:
 
     def stop(self) -> None:
         """Ends the node gracefully (killing what does not end), then its epmd."""
-        if self._beam is not None:
-            self._beam.stop(STOP_TIMEOUT_S)
+        if self._child is not None:
+            self._child.stop(STOP_TIMEOUT_S)
         if self._keeper is not None:
             self._keeper.close()
-        self._keeper = self._beam = self._epmd = None
-
-    def kill(self) -> None:
-        """SIGKILL: what a crash or a loss of power does to the broker."""
-        self._running.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self._running.pause()
-
-    def resume(self) -> None:
-        self._running.resume()
-
-    @property
-    def _running(self) -> Child:
-        if self._beam is None:
-            raise RuntimeError("the node has not been started")
-        return self._beam
+        self._keeper = self._child = self._epmd = None
 
     def _start(self, server: str, keeper: Keeper) -> None:
         if self._epmd is None or not self._epmd.alive:
@@ -214,10 +173,10 @@ class RabbitMQNode:
         env = self._write_files()
         log = self.folder / "log" / "start.log"
         command = Command(name=self.name, args=[server], env=env, log=log, cwd=self.folder)
-        self._beam = keeper.spawn(command)
-        self._beam.wait_until(self._accepts, START_TIMEOUT_S)
+        self._child = keeper.spawn(command)
+        self._child.wait_until(self._accepts, START_TIMEOUT_S)
         if self._doors:
-            self._beam.wait_until(
+            self._child.wait_until(
                 lambda: drop_guest(self.management_url, self.login, self._tls), START_TIMEOUT_S
             )
 

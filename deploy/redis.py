@@ -9,19 +9,18 @@ import shutil
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from deploy.certificates import Certificates
 from deploy.process import (
     LOOPBACK,
-    Child,
     Command,
     Keeper,
     StartFailure,
     answers,
     claim_port,
 )
+from deploy.restartable import Restartable
 from deploy.secrets import kept_secret
 
 START_TIMEOUT_S: Final = 30.0
@@ -41,8 +40,8 @@ def find_server() -> str | None:
     return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
-class RedisNode:
-    """Blocking on purpose, like RabbitMQNode: `with RedisNode(folder) as node: node.url`."""
+class RedisNode(Restartable):
+    """`with RedisNode(folder) as node: node.url`."""
 
     name = "Redis"
 
@@ -53,23 +52,10 @@ class RedisNode:
         self.port = port  # 0 until the first start has chosen one
         self._certificates = certificates
         self._keeper: Keeper | None = None
-        self._server: Child | None = None
 
     def __repr__(self) -> str:
-        state = f"pid {self._server.pid}" if self._server and self._server.alive else "down"
+        state = f"pid {self.pid}" if self.alive else "down"
         return f"<RedisNode {self.url} {state}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def url(self) -> str:
@@ -91,12 +77,8 @@ class RedisNode:
         return kept_secret(self.folder / "reader-password")
 
     @property
-    def alive(self) -> bool:
-        return self._server is not None and self._server.alive
-
-    @property
     def pids(self) -> tuple[int, ...]:
-        return (self._server.pid,) if self._server and self._server.alive else ()
+        return (self.pid,) if self.alive else ()
 
     def start(self) -> None:
         """Returns when commands are answered. Raises StartFailure, PortTaken."""
@@ -111,10 +93,10 @@ class RedisNode:
         log = self.folder / "redis.log"
         command = Command(name=self.name, args=self._arguments(server), log=log, cwd=self.folder)
         try:
-            self._server = self._keeper.spawn(command)
+            self._child = self._keeper.spawn(command)
             # While it still reads its data it answers PING with an error.
             tls = self._certificates.context() if self._certificates else None
-            self._server.wait_until(
+            self._child.wait_until(
                 lambda: answers(self.port, b"PING\r\n", b"+PONG", tls), START_TIMEOUT_S
             )
         except BaseException:
@@ -122,32 +104,11 @@ class RedisNode:
             raise
 
     def stop(self) -> None:
-        if self._server is not None:
-            self._server.stop(STOP_TIMEOUT_S)
+        if self._child is not None:
+            self._child.stop(STOP_TIMEOUT_S)
         if self._keeper is not None:
             self._keeper.close()
-        self._keeper = self._server = None
-
-    def kill(self) -> None:
-        """SIGKILL: what a crash does to the server."""
-        self._running.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self._running.pause()
-
-    def resume(self) -> None:
-        self._running.resume()
-
-    @property
-    def _running(self) -> Child:
-        if self._server is None:
-            raise RuntimeError("the server has not been started")
-        return self._server
+        self._keeper = self._child = None
 
     def _arguments(self, server: str) -> list[str]:
         settings = {

@@ -21,11 +21,11 @@ from deploy.certificates import Certificates
 from deploy.health import answers_ok, consumes
 from deploy.process import (
     LOOPBACK,
-    Child,
     Command,
     Keeper,
     claim_port,
 )
+from deploy.restartable import Restartable
 from jobcast.environment import Environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -51,8 +51,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str] = {}  # further settings, JOBCAST_…
 
 
-class Service:
-    """One of our processes. After `kill` or `stop`, `start` brings it back as it was."""
+class Service(Restartable):
+    """One of our processes."""
 
     def __init__(self, keeper: Keeper, command: Command, ready: Callable[[], bool]) -> None:
         self.name = command.name
@@ -60,18 +60,9 @@ class Service:
         self._keeper = keeper
         self._command = command
         self._ready = ready
-        self._child: Child | None = None
 
     def __repr__(self) -> str:
         return f"<Service {self.name} {f'pid {self.pid}' if self.alive else 'down'}>"
-
-    @property
-    def alive(self) -> bool:
-        return self._child is not None and self._child.alive
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
 
     def launch(self) -> None:
         """Starts it, if it is down, without waiting."""
@@ -103,27 +94,6 @@ class Service:
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         if self._child is not None:
             self._child.stop(timeout_s)
-
-    def kill(self) -> None:
-        """SIGKILL: a crash."""
-        self._running.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self._running.pause()
-
-    def resume(self) -> None:
-        self._running.resume()
-
-    @property
-    def _running(self) -> Child:
-        if self._child is None:
-            raise RuntimeError(f"{self.name} has not been started")
-        return self._child
 
 
 class Replica(Service):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 from deploy.rabbitmq import RabbitMQNode
 from deploy.stack import Stack
 from jobcast.sse import EventStream, ServerSentEvent
+from tests.cloudevents import event
 from tests.e2e.test_main_path import subscribed
 from tests.eventually import eventually
 from tests.logins import Login, Logins
@@ -21,18 +21,6 @@ from tests.logins import Login, Logins
 FAT = {f"label-{number}": "x" * 256 for number in range(16)}
 RECORDS, AT_ONCE = 2_000, 200
 """Of 4 KB each: more than the kernel keeps for a connection whose client does not read."""
-
-
-def event(owner: str, job: str, word: str, **data: Any) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "id": uuid.uuid4().hex,
-        "source": "/tests",
-        "type": f"job.{word}",
-        "subject": job,
-        "owner": owner,
-        "data": data,
-    }
 
 
 async def report(stack: Stack, executor: Login, events: Sequence[dict[str, Any]]) -> None:

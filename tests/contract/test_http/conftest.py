@@ -12,6 +12,7 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Layout, Replica, Stack
 from notifier.connection import connect
+from tests.cloudevents import event
 from tests.contract.test_http.house import ORIGIN, WAITS, House
 from tests.contract.test_http.reading import Reading
 from tests.integration.lab import Lab
@@ -45,15 +46,7 @@ class Executor:
         self.owner = owner
 
     def event(self, word: str, job: str, **data: Any) -> dict[str, Any]:
-        return {
-            "specversion": "1.0",
-            "id": uuid.uuid4().hex,
-            "source": "/tests",
-            "type": f"job.{word}",
-            "subject": job,
-            "owner": self.owner,
-            "data": data,
-        }
+        return event(self.owner, job, word, **data)
 
     async def post(self, events: Any, **options: Any) -> httpx.Response:
         return await self.http.post("/v1/events", json=events, **options)

@@ -1,6 +1,5 @@
 """A user's License Manager, and an executor that reports on their jobs."""
 
-import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final, NamedTuple
@@ -9,6 +8,7 @@ import httpx
 
 from deploy.stack import Stack
 from examples.clm_client import ClmJob, LicenseManager, Pagination, Status
+from tests.cloudevents import event
 from tests.eventually import eventually
 from tests.logins import Login, Logins
 
@@ -27,18 +27,7 @@ class Executor:
         self._http.close()
 
     def report(self, word: str, *jobs: str, **data: Any) -> None:
-        events = [
-            {
-                "specversion": "1.0",
-                "id": uuid.uuid4().hex,
-                "source": "/tests",
-                "type": f"job.{word}",
-                "subject": job,
-                "owner": self._owner,
-                "data": data,
-            }
-            for job in jobs
-        ]
+        events = [event(self._owner, job, word, **data) for job in jobs]
         response = self._http.post("/v1/events", json=events)
         assert response.status_code == 202, response.text
 

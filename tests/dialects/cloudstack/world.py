@@ -17,6 +17,7 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from deploy.stack import Stack
 from notifier.users import Keys
+from tests.cloudevents import event
 from tests.eventually import eventually
 from tests.tls_servers import tls_servers
 
@@ -79,18 +80,7 @@ class Reports:
 
     async def say(self, *events: tuple[str, str, str, dict[str, Any]]) -> None:
         """(owner, job, word, data) of each."""
-        batch = [
-            {
-                "specversion": "1.0",
-                "id": uuid.uuid4().hex,
-                "source": "/tests",
-                "type": f"job.{word}",
-                "subject": job,
-                "owner": owner,
-                "data": data,
-            }
-            for owner, job, word, data in events
-        ]
+        batch = [event(owner, job, word, **data) for owner, job, word, data in events]
         answer = await self.http.post("/v1/events", json=batch)
         assert answer.status_code == 202, answer.text
 

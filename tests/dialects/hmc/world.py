@@ -14,6 +14,7 @@ from api.users import add_user
 from deploy.process import LOOPBACK
 from deploy.stack import Stack
 from notifier.users import digest
+from tests.cloudevents import event
 from tests.logins import Login
 
 PATIENCE_S: Final = 30.0
@@ -53,17 +54,9 @@ class World:
         )
 
     def report(self, owner: Login, job: str, word: str, **data: Any) -> None:
-        event = {
-            "specversion": "1.0",
-            "id": uuid.uuid4().hex,
-            "source": "/tests",
-            "type": f"job.{word}",
-            "subject": job,
-            "owner": owner.name,
-            "data": data,
-        }
+        said = event(owner.name, job, word, **data)
         with self.http() as http:
-            told = http.post("/v1/events", json=event, headers=self.executor.headers)
+            told = http.post("/v1/events", json=said, headers=self.executor.headers)
         assert told.status_code == 202, told.text
 
     def job(self, session: zhmcclient.Session, owner: Login, **data: Any) -> zhmcclient.Job:

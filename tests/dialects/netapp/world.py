@@ -1,12 +1,12 @@
 """Where clients of Active IQ Unified Manager go: the real stack, over plain HTTP and over TLS."""
 
 import asyncio
-import uuid
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import requests
 
+from tests.cloudevents import event
 from tests.dialects.netapp.client import Server
 from tests.eventually import eventually
 from tests.logins import Login, Logins
@@ -19,16 +19,9 @@ class World(NamedTuple):
     logins: Logins
 
     def report(self, owner: str, word: str, job: str, **data: Any) -> None:
-        event: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": uuid.uuid4().hex,
-            "source": "/tests",
-            "data": data,
-        }
-        event |= {"type": f"job.{word}", "subject": job, "owner": owner}
         told = requests.post(
             f"{self.servers['http'].url}/v1/events",
-            json=event,
+            json=event(owner, job, word, **data),
             headers=self.logins.executor.headers,
             timeout=10,
         )
