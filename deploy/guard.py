@@ -64,16 +64,16 @@ def _own_files(prefix: str, certificates: Certificates) -> list[str]:
     ]
 
 
-def trusting(certificates: Certificates | None) -> list[str]:
-    """For advanced.config: whom to believe when asking over TLS. RabbitMQ 3.10 has no word for it
-    in rabbitmq.conf; newer ones read this too."""
+def trusting(certificates: Certificates | None) -> str:
+    """advanced.config: whom to believe when asking over TLS. RabbitMQ 3.10 has no word for it in
+    rabbitmq.conf; newer ones read this too."""
     if certificates is None:
-        return []
+        return "[].\n"
     ca = json.dumps(str(certificates.ca), ensure_ascii=False)  # an Erlang string, too
-    return [
-        "{rabbitmq_auth_backend_http, [{ssl_options, ["
-        f"{{cacertfile, {ca}}}, {{verify, verify_peer}}, {{depth, 1}}]}}]}}"
-    ]
+    return (
+        "[{rabbitmq_auth_backend_http, [{ssl_options, ["
+        f"{{cacertfile, {ca}}}, {{verify, verify_peer}}, {{depth, 1}}]}}]}}].\n"
+    )
 
 
 def asking(doors: Doors, certificates: Certificates | None) -> list[str]:

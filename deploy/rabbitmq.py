@@ -49,9 +49,6 @@ STOP_TIMEOUT_S: Final = 6.0
 STARTS: Final = 3
 PLUGINS: Final = ("rabbitmq_consistent_hash_exchange",)
 
-# So that bindings are recovered one after another: docs/operations.md, Partitions.
-IN_ORDER: Final = "{rabbit, [{default_worker_pool_size, 1}]}"
-
 # The data belongs to the node's name, so the name must not depend on a port.
 NODE: Final = "jobcast@localhost"
 
@@ -200,8 +197,7 @@ class RabbitMQNode(Restartable):
         write_secret(held, definitions(self._password), 0o600)
         (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
         advanced = self.folder / "advanced.config"
-        terms = [IN_ORDER, *trusting(self._certificates if self._doors else None)]
-        advanced.write_text(f"[{', '.join(terms)}].\n")
+        advanced.write_text(trusting(self._certificates if self._doors else None))
         environment_file = self.folder / "rabbitmq-env.conf"
         environment_file.touch()
         return clean_environment("RABBITMQ_", "ERL_", "NOTIFY_SOCKET", "CONF_ENV_FILE") | {
@@ -236,6 +232,8 @@ class RabbitMQNode(Restartable):
             *listening(self.port, self._certificates),
             f"load_definitions = {self.folder / 'definitions.json'}",
             f"max_message_size = {MESSAGE_BYTES_MAX}",
+            # Bindings are recovered one after another: docs/operations.md, Partitions.
+            "default_worker_pool_size = 1",
             "disk_free_limit.absolute = 50MB",
             "log.file = rabbitmq.log",
             "log.file.level = warning",

@@ -8,8 +8,8 @@ from deploy.process import Child
 
 
 class Restartable(ABC):
-    """One process, its folder and its address. Blocking on purpose: it serves plain scripts and
-    synchronous fixtures alike. After `kill` or `stop`, `start` brings it back."""
+    """A server or service. Blocking on purpose: it serves plain scripts and synchronous fixtures
+    alike. After `kill` or `stop`, `start` brings it back."""
 
     name: str
     _child: Child | None = None

@@ -116,8 +116,9 @@ class Notifier:
         """What may be amiss with this RabbitMQ and cannot be seen from here."""
         if self._settings.partitions > 1 and not keeps_ring(version):
             log.info(
-                "RabbitMQ %s keeps the order of a job's events over its restart only with"
-                " default_worker_pool_size 1 (docs/operations.md, Partitions)",
+                "RabbitMQ %s keeps the order of a job's events over its restart only with the"
+                " feature flag khepri_db or with default_worker_pool_size = 1"
+                " (docs/operations.md, Partitions)",
                 version,
             )
 

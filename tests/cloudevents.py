@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 
-def event(owner: str, job: str, word: str, **data: Any) -> dict[str, Any]:
+def event(owner: str, job: str, word: str, /, **data: Any) -> dict[str, Any]:
     """`job.<word>` of a job, with an id of its own; `data` are the fields of the event's data."""
     return {
         "specversion": "1.0",

@@ -152,9 +152,8 @@ async def test_an_event_that_ends_the_process_takes_nobody_with_it(
                 break
             deaths += 1
             assert process.returncode == 134
-            if (
-                deaths > SUSPECT + 1
-            ):  # alone: what came before it is settled, and does not come again
+            if deaths > SUSPECT + 1:
+                # It is worked on alone: what stood before it is settled, and does not come again.
                 await eventually(lambda: waiting_are(url, 3))
         finally:
             if process.returncode is None:

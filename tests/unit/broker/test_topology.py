@@ -1,8 +1,14 @@
-"""Which brokers keep the partition of a job."""
+"""The order of the bindings, and which brokers keep the partition of a job."""
 
 import pytest
 
-from broker.topology import keeps_ring
+from broker.topology import PARTITIONS, keeps_ring, state_queues, topology
+
+
+def test_queues_are_bound_in_the_order_in_which_rabbitmq_recovers_them() -> None:
+    bound = [one.destination for one in topology(12).bindings if one.source == PARTITIONS]
+    assert bound == sorted(state_queues(12))
+    assert bound != list(state_queues(12))
 
 
 @pytest.mark.parametrize(
