@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any, Final, cast
 
 import aiormq
-from aiormq.abc import ChannelFrame
+from aiormq.abc import ChannelFrame, ConfirmationFrameType
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 from pamqp.constants import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
@@ -48,20 +48,23 @@ class Publisher:
         self._body_max = channel.connection.connection_tune.frame_max - FRAME_OVERHEAD
         self._sending = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        # aiormq's own looks, at each confirm of several messages, through all that are under way,
+        # and makes a callback for each: thousands of confirms in one reading fill the memory.
+        channel._on_confirm_frame = self._heard  # type: ignore[method-assign]
 
     async def publish(self, messages: Sequence[Message], *, timeout_s: float) -> list[Outcome]:
         """Send all, then wait for the broker's word on each, `timeout_s` at most."""
         if not messages:
             return []
-        names = self._channel.message_id_delivery_tag
+        names, waiting = self._channel.message_id_delivery_tag, self._channel.confirmations
         try:
             pending = await self._send(messages, timeout_s)
             await asyncio.wait([pending.settled], timeout=timeout_s)
             return pending.result()
         finally:
             for message in messages:
-                if message.mandatory:
-                    names.pop(message.message_id, None)
+                if message.mandatory and (tag := names.pop(message.message_id, None)):
+                    waiting.pop(tag, None)  # one that came back is put behind all others
 
     async def _send(self, messages: Sequence[Message], timeout_s: float) -> "_Pending":
         channel = self._channel
@@ -83,6 +86,16 @@ class Publisher:
                     raise BrokerUnavailable("RabbitMQ does not take what is sent") from error
                 raise
         return pending
+
+    async def _heard(self, frame: ConfirmationFrameType) -> None:
+        """The broker's word on a message, or on all up to it."""
+        waiting, tag = self._channel.confirmations, frame.delivery_tag or 0
+        outcome = Outcome.CONFIRMED if isinstance(frame, Basic.Ack) else Outcome.NACKED
+        if isinstance(frame, Basic.Reject) or not frame.multiple:
+            _settle(waiting.pop(tag, None), outcome)
+            return
+        while waiting and (first := next(iter(waiting))) <= tag:
+            _settle(waiting.pop(first), outcome)
 
     async def _abandon(self) -> None:
         with suppress(*FOREIGN):
@@ -135,9 +148,6 @@ class _Pending:
         if not self._left and not self.settled.done():
             self.settled.set_result(None)
 
-    def known(self, at: int) -> bool:
-        return self._outcomes[at] is not None
-
     def result(self) -> list[Outcome]:
         """What is known now. Raises `BrokerUnavailable` if the channel has closed meanwhile."""
         if not self.settled.done():
@@ -148,7 +158,8 @@ class _Pending:
 
 
 class _Slot:
-    """What the channel's reader finds in the place of a future: as much of one as it uses."""
+    """What the channel's reader finds in the place of a future: as much of one as it uses, for a
+    message that comes back."""
 
     __slots__ = ("_at", "_pending")
 
@@ -156,18 +167,17 @@ class _Slot:
         self._pending = pending
         self._at = at
 
-    def done(self) -> bool:
-        return self._pending.known(self._at)
+    def settle(self, outcome: Outcome) -> None:
+        self._pending.settle(self._at, outcome)
 
-    def cancelled(self) -> bool:
-        return False
+    def set_exception(self, _: PublishError) -> None:
+        self.settle(Outcome.RETURNED)
 
-    def set_result(self, _: object) -> None:
-        self._pending.settle(self._at, Outcome.CONFIRMED)
 
-    def set_exception(self, error: BaseException) -> None:
-        returned = isinstance(error, PublishError)
-        self._pending.settle(self._at, Outcome.RETURNED if returned else Outcome.NACKED)
+def _settle(waiting: object, outcome: Outcome) -> None:
+    """A message that came back is confirmed as well; that says nothing more."""
+    if isinstance(waiting, _Slot):
+        waiting.settle(outcome)
 
 
 def _properties(message: Message) -> bytes:

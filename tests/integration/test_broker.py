@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
+import aiormq
 import pytest
 
 from broker.consumer import PREFETCH, consuming
@@ -122,6 +124,25 @@ async def test_what_no_queue_wants_is_returned_and_what_one_refuses_is_nacked(
             letter(f"{owner}-none", 3),
         )
         assert outcomes == [Outcome.NACKED, Outcome.RETURNED, Outcome.CONFIRMED]
+
+
+async def test_of_thousands_at_once_each_has_its_own_outcome(
+    connection: Connection, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Mock()
+    monkeypatch.setattr(aiormq.Channel, "_confirm_delivery", slow)
+    async with opened(connection, confirms=True) as channel:
+        arguments: Any = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        await channel.queue_declare(f"{queue}-full", exclusive=True, arguments=arguments)
+        own = cast("aiormq.Channel", channel)
+        publisher = Publisher(own)
+        assert await send(publisher, letter(f"{queue}-full", -1)) == [Outcome.CONFIRMED]
+        ways = [f"{queue}-full", queue, f"{queue}-none"]
+        letters = [letter(ways[at % 3], at, mandatory=True) for at in range(6_000)]
+        outcomes = await send(publisher, *letters)
+        assert outcomes == [Outcome.NACKED, Outcome.CONFIRMED, Outcome.RETURNED] * 2_000
+        assert not own.confirmations
+    assert not slow.called
 
 
 async def test_a_channel_that_the_broker_closes_ends_the_publish_and_the_block(
