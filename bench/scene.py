@@ -62,6 +62,14 @@ class Scene(msgspec.Struct):
         """How many lines of the notifiers' and replicas' logs hold it."""
         return sum(service.log.read_text().count(text) for service in self.stack.services)
 
+    async def has_logged(self, text: str, count: int) -> None:
+        """Returns when so many lines hold it."""
+        limit = time.monotonic() + DRAINED_S
+        while (found := self.logged(text)) < count:
+            if time.monotonic() > limit:
+                raise Failed(f"{self.name}: {found} times {text!r} in the logs, not {count}")
+            await asyncio.sleep(0.1)
+
     async def measured(self, load: Callable[["Scene"], Awaitable[Row]]) -> list[Row]:
         """The rows of one load: how the bystander fares without and with it, and the weights."""
         quiet = await self._quiet()
