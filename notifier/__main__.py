@@ -51,6 +51,8 @@ WATCH_S: Final = 0.5
 DEAF_MS: Final = 5_000
 """Who has not looked for so long was stopped, and has heard nothing meanwhile."""
 BACKLOG_MAX: Final = 1_000
+SETTLE_MS: Final = 5_000
+"""After an outage, what was said before it is applied first. Executors come back later."""
 VERDICT_TIMEOUT_S: Final = 10.0
 QUERY_CONNECTIONS_MAX: Final = 4
 """To Redis, beside those of the state service: queries never make it wait for one."""
@@ -73,6 +75,7 @@ class Notifier:
         self._watch = watch
         self._serving: set[Batches] = set()
         self._stopping = asyncio.Event()
+        self._was_connected = False
         told = settings.cloudstack_exchange
         self._others = () if told is None else (Exchange(told, "topic"),)
 
@@ -96,13 +99,18 @@ class Notifier:
             connected(url, "jobcast notifier out") as outbound,
             publishing(outbound) as publisher,
         ):
+            queues = state_queues(self._settings.partitions)
             async with opened(outbound, confirms=False) as channel:
                 await declare(channel, topology(self._settings.partitions, *self._others))
+                unsettled = self._was_connected or bool(await waiting(channel, queues))
+            self._was_connected = True
             self._mention(str(inbound.server_properties.get("version", "")))
-            queues = state_queues(self._settings.partitions)
+            settled_at = clock() + SETTLE_MS * unsettled
             try:
                 async with asyncio.TaskGroup() as tasks, opened(outbound, confirms=False) as asking:
-                    watching = tasks.create_task(self._watched(queues, asking, publisher))
+                    watching = tasks.create_task(
+                        self._watched(queues, asking, publisher, settled_at)
+                    )
                     serving = [
                         tasks.create_task(self._serve(inbound, queue, publisher))
                         for queue in queues
@@ -123,15 +131,17 @@ class Notifier:
             )
 
     async def _watched(
-        self, queues: Sequence[str], asking: AbstractChannel, publisher: Publisher
+        self, queues: Sequence[str], asking: AbstractChannel, publisher: Publisher, settled_at: int
     ) -> None:
         """Look after silent jobs as long as this connection lives: what happened before it, and
-        while Redis was away, this process did not hear."""
+        while Redis was away, this process did not hear; and what has waited in a queue is no sign
+        of life."""
         since = now = clock()
         while True:
             before, now = now, clock()
             try:
-                if now - before > DEAF_MS or await waiting(asking, queues) > BACKLOG_MAX:
+                deaf = now < settled_at or now - before > DEAF_MS
+                if deaf or await waiting(asking, queues) > BACKLOG_MAX:
                     since = now
                 for lost in await self._watch.look(now, since):
                     await publisher.publish(

@@ -17,7 +17,7 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.events import Heartbeat, Started
 from jobcast.reporter import Reporter
-from notifier.__main__ import BACKLOG_MAX, DEAF_MS
+from notifier.__main__ import BACKLOG_MAX, DEAF_MS, SETTLE_MS
 from tests.eventually import eventually
 from tests.integration.lab import incoming
 from tests.integration.mortal import living
@@ -72,6 +72,31 @@ async def test_rabbitmq_away_for_three_leases_costs_no_job_its_life(
         await ward.passed()
         assert await statuses() == {"succeeded"}
         assert await ward.told("failed") == []
+
+
+async def test_what_has_waited_in_the_queue_is_no_sign_of_life(ward: Ward) -> None:
+    await ward.report(ward.lab.say(Started, lease_s=LEASE_S))
+    with living(ward.settings):
+        await ward.hearing()
+        await eventually(ward.lab.job)
+        await after(3 * LEASE_S)
+        assert (await ward.lab.job()).status == "running"
+    assert await ward.told("failed") == []
+
+
+async def test_what_comes_first_after_an_outage_is_no_sign_of_life(
+    ward: Ward, spare_rabbitmq: RabbitMQNode
+) -> None:
+    """It may be from before: the notifier is back sooner than the executors."""
+    with living(ward.settings), living(ward.settings):
+        await ward.hearing(2)
+        await asyncio.to_thread(spare_rabbitmq.restart)
+        await ward.passed()
+        await ward.report(ward.lab.say(Started, lease_s=LEASE_S))
+        await eventually(ward.lab.job)
+        await after(3 * LEASE_S)
+        assert (await ward.lab.job()).status == "running"
+    assert await ward.told("failed") == []
 
 
 async def test_a_backlog_holds_verdicts_back_and_starts_the_leases_again(ward: Ward) -> None:
@@ -166,8 +191,7 @@ async def test_after_a_restart_a_death_is_seen_within_the_lease_and_two_seconds(
         await after(2 * LEASE_S)
         with living(ward.settings):
             await ward.hearing()
-            await ward.passed()  # it is heard of again
-            await after(LEASE_S)
+            await after(SETTLE_MS / 1000 + LEASE_S)  # it is heard of again
             await executor.aclose()
             died = time.monotonic()
             await ward.lost()
