@@ -71,7 +71,7 @@ async def connected(url: str, name: str) -> AsyncIterator[Connection]:
         async with _guarded(connection.closing):
             yield connection
     finally:
-        with suppress(*FOREIGN):
+        with heeded(), suppress(*FOREIGN):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await connection.close()
 
@@ -95,7 +95,7 @@ async def opened(
         async with _guarded(channel.closing):
             yield channel
     finally:
-        with suppress(*FOREIGN):
+        with heeded(), suppress(*FOREIGN):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await channel.close()
 

@@ -18,7 +18,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.abc import DeliveredMessage
 
-from jobcast.cancellation import is_to_end
+from jobcast.cancellation import heeded, is_to_end
 from jobcast.errors import JobcastError
 from jobcast.names import COMMANDS, LIFECYCLE, commands_queue
 from jobcast.tolerance import tolerate_bad_properties
@@ -110,7 +110,7 @@ class Link:
                     await ear.open(commands_queue(user, uuid4().hex), heard)
             yield ear
         except LinkLost:
-            with suppress(LinkLost), _translated():
+            with heeded(), suppress(LinkLost), _translated():
                 async with asyncio.timeout(CLOSE_S):
                     await channel.close()
             raise
@@ -136,7 +136,7 @@ async def open_link(url: str) -> AsyncIterator[Link]:
                 exchange = await channel.get_exchange(LIFECYCLE, ensure=False)
         yield Link(connection, channel, exchange)
     finally:
-        with suppress(LinkLost), _translated():
+        with heeded(), suppress(LinkLost), _translated():
             async with asyncio.timeout(CLOSE_S):
                 await connection.close()
 

@@ -145,6 +145,24 @@ async def test_of_thousands_at_once_each_has_its_own_outcome(
     assert not slow.called
 
 
+async def test_a_cancellation_that_comes_while_a_channel_closes_is_heeded(
+    rabbitmq: RabbitMQNode,
+) -> None:
+    async def work(connection: Connection) -> None:
+        while True:
+            async with opened(connection, confirms=False):
+                pass
+
+    for tenths_ms in range(0, 200, 3):
+        # Its own: RabbitMQ closes one on which a channel was not quite opened.
+        async with connected(rabbitmq.url, "test") as connection:
+            task = asyncio.create_task(work(connection))
+            await asyncio.sleep(tenths_ms / 10_000)
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)
+            assert task.cancelled()
+
+
 async def test_a_channel_that_the_broker_closes_ends_the_publish_and_the_block(
     connection: Connection, queue: str
 ) -> None:
