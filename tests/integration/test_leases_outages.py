@@ -25,8 +25,7 @@ from tests.integration.rabbit import channel_to, lifecycle
 from tests.integration.ward import LEASE_S, STATE, Ward, after, opened_ward
 
 ENDURING_S = 3.0
-"""A lease longer than RabbitMQ on a busy machine needs to go down: it takes nothing meanwhile, and
-the notifier does not know yet."""
+"""A lease that a busy machine does not exceed by itself."""
 
 pytestmark = pytest.mark.timeout(120)  # they stop and start a broker beside other tests
 
