@@ -56,15 +56,21 @@ class Publisher:
         """Send all, then wait for the broker's word on each, `timeout_s` at most."""
         if not messages:
             return []
-        names, waiting = self._channel.message_id_delivery_tag, self._channel.confirmations
+        pending = await self._send(messages, timeout_s)
         try:
-            pending = await self._send(messages, timeout_s)
             await asyncio.wait([pending.settled], timeout=timeout_s)
             return pending.result()
         finally:
-            for message in messages:
-                if message.mandatory and (tag := names.pop(message.message_id, None)):
-                    waiting.pop(tag, None)  # one that came back is put behind all others
+            self._forget(messages, pending.first)
+
+    def _forget(self, messages: Sequence[Message], first: int) -> None:
+        """What came back stands behind all others under its number; an id may be in use again."""
+        names, waiting = self._channel.message_id_delivery_tag, self._channel.confirmations
+        for tag, message in enumerate(messages, first):
+            if message.mandatory:
+                waiting.pop(tag, None)
+                if names.get(message.message_id) == tag:
+                    del names[message.message_id]
 
     async def _send(self, messages: Sequence[Message], timeout_s: float) -> "_Pending":
         channel = self._channel
@@ -73,7 +79,7 @@ class Publisher:
                 raise BrokerUnavailable("the channel is closed")
             number, body_max = channel.number, self._body_max
             data = b"".join([frames(message, number, body_max) for message in messages])
-            pending = _Pending(channel.create_future(), len(messages))
+            pending = _Pending(channel.create_future(), channel.delivery_tag + 1, len(messages))
             for at, message in enumerate(messages):
                 self._expect(message, _Slot(pending, at))
             try:
@@ -133,12 +139,14 @@ def frames(message: Message, channel: int, body_max: int = FRAME_MIN - FRAME_OVE
 
 
 class _Pending:
-    """The outcomes of messages sent together, and one future for all of them."""
+    """The outcomes of messages sent together, and one future for all of them. `first` is the
+    delivery tag of the first."""
 
-    __slots__ = ("_left", "_outcomes", "settled")
+    __slots__ = ("_left", "_outcomes", "first", "settled")
 
-    def __init__(self, settled: "asyncio.Future[None]", count: int) -> None:
+    def __init__(self, settled: "asyncio.Future[None]", first: int, count: int) -> None:
         self.settled = settled
+        self.first = first
         self._outcomes: list[Outcome | None] = [None] * count
         self._left = count
 

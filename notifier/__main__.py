@@ -51,8 +51,9 @@ WATCH_S: Final = 0.5
 DEAF_MS: Final = 5_000
 """Who has not looked for so long was stopped, and has heard nothing meanwhile."""
 BACKLOG_MAX: Final = 1_000
-SETTLE_MS: Final = 5_000
-"""After an outage, what was said before it is applied first. Executors come back later."""
+SETTLE_S: Final = 15.0
+"""After an outage what was said before it is applied first, and executors come back within 10 s: as
+long as that nobody is judged, and what is heard counts as said before it."""
 VERDICT_TIMEOUT_S: Final = 10.0
 QUERY_CONNECTIONS_MAX: Final = 4
 """To Redis, beside those of the state service: queries never make it wait for one."""
@@ -102,15 +103,12 @@ class Notifier:
             queues = state_queues(self._settings.partitions)
             async with opened(outbound, confirms=False) as channel:
                 await declare(channel, topology(self._settings.partitions, *self._others))
-                unsettled = self._was_connected or bool(await waiting(channel, queues))
+                since = await self._hearing_since(channel, queues)
             self._was_connected = True
             self._mention(str(inbound.server_properties.get("version", "")))
-            settled_at = clock() + SETTLE_MS * unsettled
             try:
                 async with asyncio.TaskGroup() as tasks, opened(outbound, confirms=False) as asking:
-                    watching = tasks.create_task(
-                        self._watched(queues, asking, publisher, settled_at)
-                    )
+                    watching = tasks.create_task(self._watched(queues, asking, publisher, since))
                     serving = [
                         tasks.create_task(self._serve(inbound, queue, publisher))
                         for queue in queues
@@ -130,19 +128,37 @@ class Notifier:
                 version,
             )
 
+    async def _hearing_since(self, channel: AbstractChannel, queues: Sequence[str]) -> int | None:
+        """Since when the service has heard everything; None where it was interrupted, and somebody
+        may be at work who cannot be heard yet."""
+        waits = await waiting(channel, queues)
+        try:
+            since = await self._watch.heard_since()
+            if since is None and not (self._was_connected or waits or await self._watch.anybody()):
+                since = clock()
+        except StoreUnavailable:
+            return None
+        return since
+
     async def _watched(
-        self, queues: Sequence[str], asking: AbstractChannel, publisher: Publisher, settled_at: int
+        self,
+        queues: Sequence[str],
+        asking: AbstractChannel,
+        publisher: Publisher,
+        since: int | None,
     ) -> None:
         """Look after silent jobs as long as this connection lives: what happened before it, and
-        while Redis was away, this process did not hear; and what has waited in a queue is no sign
-        of life."""
-        since = now = clock()
+        while Redis was away, this process did not hear."""
+        if since is None:
+            await asyncio.sleep(SETTLE_S)
+        now = clock()
+        since = since or now
         while True:
             before, now = now, clock()
             try:
-                deaf = now < settled_at or now - before > DEAF_MS
-                if deaf or await waiting(asking, queues) > BACKLOG_MAX:
+                if now - before > DEAF_MS or await waiting(asking, queues) > BACKLOG_MAX:
                     since = now
+                await self._watch.hears(since)
                 for lost in await self._watch.look(now, since):
                     await publisher.publish(
                         [verdict(lost, self._service.user)], timeout_s=VERDICT_TIMEOUT_S

@@ -5,6 +5,7 @@ from typing import Final
 PREFIX: Final = "jobcast"
 OWNERS: Final = f"{PREFIX}:owners"
 LEASES: Final = f"{PREFIX}:leases"
+HEARING: Final = f"{PREFIX}:hearing"
 FIGURES: Final = f"{PREFIX}:figures"
 CREATED_DIGITS: Final = 13
 CREATED_MAX: Final = 10**CREATED_DIGITS - 1

@@ -16,14 +16,16 @@ from jobcast.message import Message
 from jobcast.names import LIFECYCLE
 from jobcast.wire import STRUCTURED, encode_event
 from notifier.connection import translated
-from notifier.keys import LEASES, leased_job
+from notifier.keys import HEARING, LEASES, leased_job
 from notifier.leases import limit_ms, overdue_at
 from notifier.store import Held, Store
 
 CLAIM_MS: Final = 30_000
 CLAIMED_MAX: Final = 200
 AGAIN_MS: Final = 1_000
-"""After a look, the next is at most a lease and this away."""
+"""After a look, the next is at most a lease and this away; where the watcher was deaf, this."""
+HEARING_MS: Final = 2_000
+"""Shorter than any outage of RabbitMQ."""
 SOURCE: Final = "/jobcast"
 
 CLAIM: Final = """
@@ -48,6 +50,23 @@ class Watch:
         self._redis = redis
         self._store = store
         self._orphan_ms = orphan_s * 1000
+
+    async def anybody(self) -> bool:
+        """Whether there is a job that has not ended. Raises `StoreUnavailable`."""
+        with translated():
+            return bool(await self._redis.zcard(LEASES))
+
+    async def hears(self, since: int) -> None:
+        """Say that the service has heard everything since then, up to now. Raises
+        `StoreUnavailable`."""
+        with translated():
+            await self._redis.set(HEARING, since, px=HEARING_MS)
+
+    async def heard_since(self) -> int | None:
+        """What some notifier said of itself just now. Raises `StoreUnavailable`."""
+        with translated():
+            since = await self._redis.get(HEARING)
+        return None if since is None else int(since)
 
     async def look(self, now: int, hearing_since: int) -> list[Lost]:
         """Claim the jobs that are due for a look; the verdicts on those that are overdue.
@@ -90,7 +109,9 @@ def judged(
         # Whoever is heard of after this look, and then dies, is overdue a lease later.
         again = now + limit + AGAIN_MS
         if at > now:
-            looked.later[member] = min(at, again)
+            # Excused by our own deafness alone: another notifier may have heard all the time.
+            excused = state.heard_at + limit <= now
+            looked.later[member] = now + AGAIN_MS if excused else min(at, again)
         else:
             looked.later[member] = min(now + CLAIM_MS, again)
             job = state.job

@@ -17,7 +17,7 @@ from deploy.rabbitmq import RabbitMQNode
 from deploy.redis import RedisNode
 from jobcast.events import Heartbeat, Started
 from jobcast.reporter import Reporter
-from notifier.__main__ import BACKLOG_MAX, DEAF_MS, SETTLE_MS
+from notifier.__main__ import BACKLOG_MAX, DEAF_MS, SETTLE_S
 from tests.eventually import eventually
 from tests.integration.lab import incoming
 from tests.integration.mortal import living
@@ -190,7 +190,7 @@ async def test_after_a_restart_a_death_is_seen_within_the_lease_and_two_seconds(
         await after(2 * LEASE_S)
         with living(ward.settings):
             await ward.hearing()
-            await after(SETTLE_MS / 1000 + LEASE_S)  # it is heard of again
+            await after(SETTLE_S + LEASE_S)  # it is heard of again, and watched
             await executor.aclose()
             died = time.monotonic()
             await ward.lost()

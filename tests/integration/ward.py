@@ -18,7 +18,7 @@ from jobcast.names import DEAD, EVENTS, LIFECYCLE
 from jobcast.notification import decode_notification
 from jobcast.wire import decode
 from notifier.connection import connect
-from notifier.keys import LEASES
+from notifier.keys import HEARING, LEASES
 from notifier.leases import GRACE_MS
 from notifier.settings import Settings
 from notifier.watch import CLAIM_MS, Watch
@@ -128,7 +128,7 @@ async def opened_ward(amqp_url: str, redis_url: str, owner: str) -> AsyncIterato
     """Everything declared, and two queues: what is said of the jobs, what subscribers are told."""
     settings = Settings(amqp_url, f"{redis_url.rpartition('/')[0]}/{DATABASE}")
     redis = connect(settings.redis_url, name="jobcast-test")
-    await redis.delete(LEASES)
+    await redis.delete(LEASES, HEARING)
     taps = {f"{owner}-said": LIFECYCLE, f"{owner}-told": EVENTS}
     async with channel_to(amqp_url) as channel:
         await declare(channel, topology(1))
