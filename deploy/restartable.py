@@ -7,12 +7,9 @@ from typing import Self
 from deploy.process import Child
 
 
-class Restartable(ABC):
-    """A server or service. Blocking on purpose: it serves plain scripts and synchronous fixtures
-    alike. After `kill` or `stop`, `start` brings it back."""
-
-    name: str
-    _child: Child | None = None
+class Startable(ABC):
+    """Runs in a `with` block, or from `start` to `stop`. Blocking on purpose: it serves plain
+    scripts and synchronous fixtures alike."""
 
     @abstractmethod
     def start(self) -> None:
@@ -23,7 +20,11 @@ class Restartable(ABC):
         """Ends it gracefully, killing what does not end."""
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -33,6 +34,13 @@ class Restartable(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+class Restartable(Startable):
+    """A server or service. After `kill` or `stop`, `start` brings it back."""
+
+    name: str
+    _child: Child | None = None
 
     @property
     def alive(self) -> bool:

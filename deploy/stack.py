@@ -12,8 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
@@ -25,7 +24,7 @@ from deploy.process import (
     Keeper,
     claim_port,
 )
-from deploy.restartable import Restartable
+from deploy.restartable import Restartable, Startable
 from jobcast.environment import Environment
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -104,7 +103,7 @@ class Replica(Service):
         self.url = url
 
 
-class Stack:
+class Stack(Startable):
     """`with Stack(layout) as stack: stack.replicas[0].url`; blocking, like the nodes."""
 
     def __init__(self, layout: Layout) -> None:
@@ -115,22 +114,6 @@ class Stack:
             self._replica(number, claim_port(port))
             for number, port in enumerate(layout.http_ports, start=1)
         ]
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def services(self) -> list[Service]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 from unittest.mock import Mock
@@ -154,23 +153,24 @@ async def test_of_thousands_at_once_each_has_its_own_outcome(
     assert not slow.called
 
 
-async def test_a_cancellation_that_comes_while_a_channel_closes_is_heeded(
-    rabbitmq: RabbitMQNode,
+async def test_a_cancellation_that_comes_with_the_end_of_a_channel_is_heeded(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def work(connection: Connection) -> None:
+    closed = aiormq.Channel._on_close_ok_frame
+
+    async def canceled_and_closed(channel: aiormq.Channel, frame: Any) -> None:
+        task.cancel()
+        await closed(channel, frame)
+
+    async def work() -> None:
         while True:
             async with opened(connection, confirms=False):
                 pass
 
-    for tenths_ms in range(0, 200, 3):
-        # Its own: RabbitMQ closes one on which a channel was not quite opened or closed.
-        with suppress(BrokerUnavailable):
-            async with connected(rabbitmq.url, "test") as connection:
-                task = asyncio.create_task(work(connection))
-                await asyncio.sleep(tenths_ms / 10_000)
-                task.cancel()
-                await asyncio.wait({task}, timeout=5)
-        assert task.cancelled()
+    monkeypatch.setattr(aiormq.Channel, "_on_close_ok_frame", canceled_and_closed)
+    task = asyncio.create_task(work())
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
 
 
 async def test_a_channel_that_the_broker_closes_ends_the_publish_and_the_block(

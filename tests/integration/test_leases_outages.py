@@ -78,7 +78,7 @@ async def test_what_has_waited_in_the_queue_is_no_sign_of_life(ward: Ward) -> No
     with living(ward.settings):
         await ward.hearing()
         await eventually(ward.lab.job)
-        await after(3 * LEASE_S)
+        await after(SETTLE_S + 3 * LEASE_S)  # it is watched, and has a minute
         assert (await ward.lab.job()).status == "running"
     assert await ward.told("failed") == []
 
